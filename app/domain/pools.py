@@ -1,0 +1,140 @@
+"""Pools, the names we make, and which pool a job belongs to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+DEFAULT_LABELS = ("self-hosted", "macOS", "ARM64")  # GitHub adds none to a JIT runner
+MAX_NAME = 63  # tart has no rule of its own; docs/contracts/tart.md §7.4
+MAX_POOL_NAME = MAX_NAME - 20 - 1 - 1 - 8  # host name, two dashes, random part
+RESERVED_POOL_NAMES = frozenset({"base", "golden"})
+TOKEN_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # noqa: S105  # base32, lower case
+TOKEN_LENGTH = 8
+
+
+class Scope(StrEnum):
+    """Where a pool's runners register."""
+
+    AUTO = "auto"
+    REPOSITORY = "repository"
+    ORGANIZATION = "organization"
+
+
+class Forks(StrEnum):
+    """Whether pull requests from forks may run."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """One pool's configuration in force; frozen into every runner launched from it."""
+
+    name: str
+    labels: tuple[str, ...]
+    image: str
+    repositories: tuple[str, ...]
+    scope: Scope = Scope.AUTO
+    runner_group: str | None = None
+    forks: Forks = Forks.ALLOW
+    default_labels: bool = True
+    cpu: int | None = None
+    memory_mib: int | None = None
+    disk_gb: int | None = None
+    max_runners: int | None = None
+    max_per_repository: int | None = None
+    priority: int = 0
+    network: str = "softnet"
+    network_allow: tuple[str, ...] = ()
+    network_block: tuple[str, ...] = ()
+    runner_dir: str = "~/actions-runner"
+    boot_timeout: timedelta = timedelta(minutes=5)
+    idle_timeout: timedelta = timedelta(minutes=5)
+    job_timeout: timedelta = timedelta(hours=6, minutes=15)
+
+    @property
+    def runner_labels(self) -> tuple[str, ...]:
+        """Every label its runners carry, in the order configured, none twice."""
+        labels = (*DEFAULT_LABELS, *self.labels) if self.default_labels else self.labels
+        return tuple({label.casefold(): label for label in reversed(labels)}.values())[::-1]
+
+    @property
+    def effective_scope(self) -> Scope:
+        """The scope with ``auto`` narrowed where a cap per repository needs us, not GitHub, to pick the job."""
+        if self.scope is Scope.AUTO and self.max_per_repository is not None:
+            return Scope.REPOSITORY
+        return self.scope
+
+    def serves(self, repository: str) -> bool:
+        """Whether *repository* (``owner/name``) is on the allow-list; case does not matter, as on GitHub."""
+        name = repository.casefold()
+        return any(fnmatchcase(name, pattern.casefold()) for pattern in self.repositories)
+
+    def suits(self, labels: Iterable[str]) -> bool:
+        """Whether its runners carry every one of *labels*, and there is at least one."""
+        wanted = frozenset(label.casefold() for label in labels)
+        return bool(wanted) and wanted <= _folded(self)
+
+
+@lru_cache(maxsize=256)
+def _folded(pool: Pool) -> frozenset[str]:
+    return frozenset(label.casefold() for label in pool.runner_labels)
+
+
+def pool_for(labels: Sequence[str], repository: str, pools: Iterable[Pool]) -> Pool | None:
+    """Return the one pool a job is demand of: the fewest labels that suffice, then priority, then name."""
+    fitting = [pool for pool in pools if pool.suits(labels) and pool.serves(repository)]
+    return min(fitting, key=lambda p: (len(_folded(p)), -p.priority, p.name), default=None)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Target:
+    """Where a runner registers: a repository, or a whole organization."""
+
+    owner: str
+    repository: str | None = None
+
+    def __str__(self) -> str:
+        """Return ``owner/name`` or ``owner``."""
+        return f"{self.owner}/{self.repository}" if self.repository else self.owner
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Read what :meth:`__str__` wrote."""
+        owner, _, repository = text.partition("/")
+        return cls(owner, repository or None)
+
+
+def runner_name(host: str, pool: str, token: str) -> str:
+    """Return the one name that runner, VM and registration share."""
+    return f"{host}-{pool}-{token}"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The anchored pattern of the names this host makes; what it does not match we never touch."""
+
+    host: str
+
+    def is_runner(self, name: str) -> bool:
+        """Whether *name* is a runner's (or its VM's, or its registration's) of this host."""
+        match = _pattern(self.host).fullmatch(name)
+        return match is not None and match["pool"] not in RESERVED_POOL_NAMES
+
+    def base(self, digest: str) -> str:
+        """Return the name of the local base made from the image with *digest* (12 hex digits of it)."""
+        return f"{self.host}-base-{digest}"
+
+
+@lru_cache(maxsize=8)
+def _pattern(host: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"{re.escape(host)}-(?P<pool>[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)-[{TOKEN_ALPHABET}]{{{TOKEN_LENGTH}}}"
+    )

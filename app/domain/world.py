@@ -1,0 +1,162 @@
+"""The World: everything one pass of the reconciler knows, frozen.
+
+*Unknown is not absent.* A look that failed, or was never made, is ``None`` or a missing key, never an empty
+list; nothing is destroyed and no slot counts as free because of it. Every look carries ``at``, the time it was
+*begun*: it proves nothing about what happened later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from app.domain.jobs import Job
+from app.domain.pools import Names, Pool, Target
+from app.domain.runners import Runner
+
+
+class VMState(StrEnum):
+    """What the host says of a VM."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    SUSPENDED = "suspended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VM:
+    """One VM the host lists, ours or a stranger's."""
+
+    name: str
+    state: VMState
+    counts: bool = True  # takes one of the places Apple allows (a running macOS guest does)
+    ending: str | None = None  # how it ended, read from its log, where it has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLook:
+    """One look at the host."""
+
+    at: datetime
+    vms: tuple[VM, ...]
+    free_disk_gb: float
+    images: frozenset[str] = frozenset()  # configured images that can be cloned at once
+    limit: int | None = None  # running VMs the host allows in all; None: only slots limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """One runner GitHub lists."""
+
+    id: int
+    name: str
+    online: bool
+    busy: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationsLook:
+    """One look at a target's runners."""
+
+    at: datetime
+    registrations: tuple[Registration, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestLook:
+    """What the guest itself says of the runner inside it."""
+
+    at: datetime
+    delivered: bool  # it took a JIT config
+    runner_alive: bool  # the supervisor or the listener lives
+    worker_alive: bool  # a Runner.Worker, that is a job, lives
+    exit_code: int | None = None  # run.sh ended with it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerGroup:
+    """An organization's runner group, as far as it decides where a pool may register."""
+
+    id: int
+    name: str
+    visibility: str  # all | private | selected
+    allows_public: bool
+    repositories: tuple[str, ...] = ()  # "owner/name", where visibility is selected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupLook:
+    """One look for an organization's runner group; ``group`` is None when GitHub would not show it."""
+
+    at: datetime
+    group: RunnerGroup | None
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """A job at the head of its queue: the ones that a slot may be spent on next."""
+
+    id: int
+    queued_at: datetime
+    received_at: datetime
+    checked_at: datetime | None
+    fork: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """The queued jobs of one pool and repository: how many, since when, and the oldest few."""
+
+    pool: str
+    repository: str
+    organization: bool
+    private: bool
+    count: int
+    heads: tuple[Head, ...]
+
+    @property
+    def oldest(self) -> datetime:
+        """Since when the first of them waits."""
+        return self.heads[0].queued_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cooldown:
+    """Failures of one kind in one scope, and when the next try may be made."""
+
+    scope: str  # "host", "pool:NAME", "class:POOL:TARGET", "image:IMAGE"
+    reason: str  # a short code
+    detail: str  # one sentence for people
+    failures: int
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """One look at all of it."""
+
+    names: Names
+    pools: tuple[Pool, ...]
+    slots: tuple[str, ...]
+    min_free_disk_gb: float = 0.0
+    draining: bool = False
+    demand: tuple[Demand, ...] = ()
+    runners: tuple[Runner, ...] = ()  # every live one, and those gone whose registration is still owed
+    jobs: Mapping[int, Job] = field(default_factory=dict)  # by id: those our live runners run or ran
+    unsettled: tuple[Job, ...] = ()  # in progress on a runner of ours that is gone, or in doubt
+    cooldowns: tuple[Cooldown, ...] = ()
+    host: HostLook | None = None
+    host_changed_at: datetime | None = None  # something happened there after the last look began
+    registrations: Mapping[Target, RegistrationsLook] = field(default_factory=dict)
+    known_targets: frozenset[Target] = frozenset()  # where we ever registered: the sweep looks there
+    guests: Mapping[str, GuestLook] = field(default_factory=dict)
+    groups: Mapping[tuple[str, str | None], GroupLook] = field(default_factory=dict)
+    in_hand: frozenset[str] = frozenset()  # keys of actions under way, or resting after a failure
+    seen_before: frozenset[str] = frozenset()  # orphans that an earlier look saw too
+
+    def pool(self, name: str) -> Pool | None:
+        """Return the pool configured under *name* today."""
+        return next((pool for pool in self.pools if pool.name == name), None)

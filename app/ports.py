@@ -1,0 +1,184 @@
+"""The two ports to the outside, and the errors callers may see.
+
+Adapters translate and nothing else: their types in, the frozen values of :mod:`app.domain` out. An error is
+named for what the caller can do about it; its ``code`` is the label it has in logs, metrics and history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from app.domain.jobs import WorkflowJobEvent
+from app.domain.pools import Pool, Target
+from app.domain.world import GuestLook, HostLook, Registration, RunnerGroup
+
+
+class OutsideError(Exception):
+    """The outside world did not do as asked. The text is for people and never holds a secret."""
+
+    code: ClassVar[str] = "outside_error"
+
+
+class GitHubUnavailable(OutsideError):
+    """GitHub could not answer now (5xx, time-out, rate limit): wait, at least ``retry_after`` where it said so."""
+
+    code = "github_unavailable"
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class GitHubRefused(OutsideError):
+    """GitHub understood and said no: our set-up is wrong; the text names the mend."""
+
+    code = "github_refused"
+
+
+class NotFound(OutsideError):
+    """GitHub knows no such job, run, repository or installation (or does not show it to us)."""
+
+    code = "github_not_found"
+
+
+class NameTaken(OutsideError):
+    """A registration of that name exists (409), usually from an attempt whose answer was lost."""
+
+    code = "name_taken"
+
+
+class RunnerBusy(OutsideError):
+    """GitHub will not remove the registration, since it runs a job (422): an answer, not a failure."""
+
+    code = "runner_busy"
+
+
+class VMError(OutsideError):
+    """A VM could not be cloned, started, reached or removed.
+
+    ``reason`` is a short code of what went wrong; ``host_wide`` says that any other VM would have met the same.
+    """
+
+    code = "vm_error"
+
+    def __init__(self, message: str, *, reason: str = "vm_error", host_wide: bool = False) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.host_wide = host_wide
+
+
+class VMTimeout(VMError):
+    """It did not happen in the time allowed."""
+
+    code = "vm_timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class JitConfig:
+    """A runner's single-use credentials. Neither ``repr`` nor ``str`` shows them."""
+
+    encoded: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minted:
+    """A registration that GitHub just made."""
+
+    registration_id: int
+    jit: JitConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A workflow run, as far as its jobs' fate depends on it."""
+
+    status: str
+    conclusion: str | None
+    event: str
+    fork: bool  # its head is in another repository, or in one that is gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestFacts:
+    """What was learnt of a guest when it answered."""
+
+    image: str  # what it was cloned from: a digest where there is one
+    runner_version: str | None
+
+
+class GitHub(Protocol):
+    """GitHub, at the scope of one App or token.
+
+    Every method raises :class:`GitHubUnavailable` when asking again later may help and :class:`GitHubRefused`
+    when it will not. None sleeps longer than a few seconds.
+    """
+
+    async def mint(self, target: Target, *, name: str, labels: tuple[str, ...], group_id: int) -> Minted:
+        """Register *name* at *target* and return its JIT config.
+
+        Never repeated by itself: a call whose answer was lost may have registered. Raises NameTaken (409).
+        """
+
+    async def registrations(self, target: Target) -> tuple[Registration, ...]:
+        """Return every runner listed at *target*, all pages, strangers' too."""
+
+    async def deregister(self, target: Target, *, name: str, registration_id: int | None) -> bool:
+        """Remove a registration; look it up by *name* when its id is not known.
+
+        True: GitHub removed it now (204), so it ran nothing. False: there was none (404): it may have ended by
+        itself, or never been. Raises RunnerBusy (422).
+        """
+
+    async def job(self, repository: str, job_id: int) -> WorkflowJobEvent:
+        """Return what GitHub says of a job now. Raises NotFound."""
+
+    async def run(self, repository: str, run_id: int) -> Run:
+        """Return a job's run. Raises NotFound."""
+
+    async def runner_group(self, organization: str, name: str | None) -> RunnerGroup:
+        """Return the group called *name*, or the default group. Raises NotFound when there is none such."""
+
+
+class VMBackend(Protocol):
+    """A host that runs VMs. Every method is idempotent, bounded in time, and raises VMError."""
+
+    async def look(self) -> HostLook:
+        """Return all VMs, strangers' too, and what room the host has. Raises rather than leave something out."""
+
+    async def prepare(self, image: str) -> None:
+        """Make *image* clonable at once (pull it, make its local base). May take an hour; never part of a launch."""
+
+    async def start(self, name: str, spec: Pool) -> GuestFacts:
+        """Clone, configure and start a VM, or go on waiting for one of that name that already runs.
+
+        Returns when the guest answers, its clock is right and its job-started guard is installed. The guest has
+        no GitHub identity then. Raises VMTimeout after ``spec.boot_timeout``. Leaves clean-up to :meth:`delete`.
+        """
+
+    async def deliver(self, name: str, spec: Pool, jit: JitConfig) -> None:
+        """Hand the guest its JIT config and start the runner, detached; returns when the guest confirmed.
+
+        A second delivery to one guest is refused by the guest itself. Output of the runner is followed from then on.
+        """
+
+    async def probe(self, name: str, spec: Pool) -> GuestLook:
+        """Ask the guest about its runner. A guest that does not answer raises: it is unknown, not idle."""
+
+    async def follow(self, name: str, spec: Pool) -> None:
+        """Go on (or begin again) copying the runner's output to this host; returns at once. For adopted VMs."""
+
+    async def delete(self, name: str) -> None:
+        """Stop and delete a VM; returns only when the host confirms that it is absent. Absent is success."""
+
+    def logs(self, name: str) -> tuple[Path, ...]:
+        """Return the files on this host that hold the kept output of a VM and its runner; may be empty."""
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Have *callback* called, on the event loop, when a VM ends or a runner's output says something new."""
+
+    async def close(self) -> None:
+        """Let go of everything, leaving VMs running."""
