@@ -90,6 +90,13 @@ DEADLINES: dict[RunnerState, timedelta | str | None] = {
 }
 
 
+class StopRequest(StrEnum):
+    """An operator's wish to end a runner."""
+
+    ASK = "ask"  # unless it works
+    FORCE = "force"  # whatever it does
+
+
 class InvalidTransition(ValueError):
     """A state change that the table does not allow; nothing was changed."""
 
@@ -110,6 +117,7 @@ class Runner:
     delivered: bool = False  # the guest confirmed that it took the JIT config
     deregistered: bool = False  # GitHub confirmed that the registration is gone, or never was
     job_id: int | None = None
+    stop: StopRequest | None = None
     image: str | None = None  # what the VM was cloned from, as exactly as the backend knows
     runner_version: str | None = None
 

@@ -145,8 +145,8 @@ class World:
     draining: bool = False
     demand: tuple[Demand, ...] = ()
     runners: tuple[Runner, ...] = ()  # every live one, and those gone whose registration is still owed
-    jobs: Mapping[int, Job] = field(default_factory=dict)  # by id: those our live runners run or ran
-    unsettled: tuple[Job, ...] = ()  # in progress on a runner of ours that is gone, or in doubt
+    work: Mapping[str, Job] = field(default_factory=dict)  # by runner: the job GitHub says it took
+    unsettled: tuple[Job, ...] = ()  # in progress, on a runner of ours that is gone
     cooldowns: tuple[Cooldown, ...] = ()
     host: HostLook | None = None
     host_changed_at: datetime | None = None  # something happened there after the last look began
@@ -157,6 +157,35 @@ class World:
     in_hand: frozenset[str] = frozenset()  # keys of actions under way, or resting after a failure
     seen_before: frozenset[str] = frozenset()  # orphans that an earlier look saw too
 
+    @property
+    def live(self) -> tuple[Runner, ...]:
+        """The runners that hold a slot."""
+        return tuple(runner for runner in self.runners if runner.is_live)
+
     def pool(self, name: str) -> Pool | None:
         """Return the pool configured under *name* today."""
         return next((pool for pool in self.pools if pool.name == name), None)
+
+    def registration(self, runner: Runner) -> Registration | None:
+        """Return what GitHub listed under the runner's name; None says nothing (see :meth:`is_unlisted`)."""
+        look = self.registrations.get(runner.target) if runner.target else None
+        return next((r for r in look.registrations if r.name == runner.name), None) if look else None
+
+    def is_unlisted(self, runner: Runner) -> bool:
+        """Whether a look begun after the runner's last transition did not find its registration."""
+        look = self.registrations.get(runner.target) if runner.target else None
+        return look is not None and look.at > runner.since and self.registration(runner) is None
+
+    def free_slots(self) -> tuple[str, ...]:
+        """Return the slots that may be claimed: held by no live runner, and the host has room as well."""
+        if self.host is None:
+            return ()
+        live = {runner.name for runner in self.live}
+        held = {runner.slot for runner in self.live}
+        free = [slot for slot in self.slots if slot not in held]
+        if self.host.limit is not None:
+            strangers = sum(
+                vm.counts and vm.state is VMState.RUNNING and vm.name not in live for vm in self.host.vms
+            )
+            free = free[: max(0, self.host.limit - strangers - len(live))]
+        return tuple(free)

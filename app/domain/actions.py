@@ -1,0 +1,220 @@
+"""What one pass may decide to do. An action is data; the reconciler carries it out.
+
+``key`` names what the action is about: while one with that key is in hand, or rests after a failure, no other
+of the same key is started.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.domain.pools import Target
+from app.domain.runners import Runner, RunnerState
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Take a free slot for a new runner of a pool."""
+
+    slot: str
+    pool: str
+    reason: str
+
+    @property
+    def key(self) -> str:
+        """One claim a slot."""
+        return f"slot:{self.slot}"
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """Clone and start the VM, or go on waiting for one that an earlier process started."""
+
+    runner: Runner
+
+    @property
+    def key(self) -> str:
+        """Boots alone may be interrupted, so they are told apart."""
+        return f"boot:{self.runner.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mint:
+    """Register the runner at its target and deliver the JIT config to its guest."""
+
+    runner: Runner
+    target: Target
+    group_id: int
+    reason: str
+
+    @property
+    def key(self) -> str:
+        """One thing at a time for a runner."""
+        return self.runner.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Write down what is already true of a runner."""
+
+    runner: Runner
+    to: RunnerState
+    reason: str
+    job_id: int | None = None
+
+    @property
+    def key(self) -> str:
+        """One thing at a time for a runner."""
+        return self.runner.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Begin to tear a runner down: its VM has ended, it never had an identity, or its time is up."""
+
+    runner: Runner
+    reason: str
+
+    @property
+    def key(self) -> str:
+        """One thing at a time for a runner."""
+        return self.runner.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retire:
+    """Ask GitHub, then the guest, whether a registered runner may go; begin to tear it down if both agree."""
+
+    runner: Runner
+    reason: str
+
+    @property
+    def key(self) -> str:
+        """One thing at a time for a runner."""
+        return self.runner.name
+
+
+@dataclass(frozen=True, slots=True)
+class Destroy:
+    """Remove the VM of a stopping runner, and its registration."""
+
+    runner: Runner
+
+    @property
+    def key(self) -> str:
+        """One thing at a time for a runner."""
+        return self.runner.name
+
+
+@dataclass(frozen=True, slots=True)
+class SettleDebt:
+    """Remove the registration that a runner left behind."""
+
+    runner: Runner
+
+    @property
+    def key(self) -> str:
+        """One thing at a time for a runner."""
+        return self.runner.name
+
+
+@dataclass(frozen=True, slots=True)
+class SweepVM:
+    """Remove a VM with our prefix that no runner of ours owns."""
+
+    name: str
+
+    @property
+    def key(self) -> str:
+        """One sweep a VM."""
+        return f"vm:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRegistration:
+    """Remove a registration with our prefix that no runner of ours owns."""
+
+    target: Target
+    name: str
+    registration_id: int
+
+    @property
+    def key(self) -> str:
+        """One sweep a registration."""
+        return f"registration:{self.target}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareImage:
+    """Make an image clonable, off the job path."""
+
+    image: str
+
+    @property
+    def key(self) -> str:
+        """One at a time for an image."""
+        return f"image:{self.image}"
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtHost:
+    """List the host's VMs."""
+
+    @property
+    def key(self) -> str:
+        """One look at a time."""
+        return "look:host"
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtRegistrations:
+    """List a target's runners."""
+
+    target: Target
+
+    @property
+    def key(self) -> str:
+        """One look a target."""
+        return f"look:registrations:{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtGroup:
+    """Read an organization's runner group."""
+
+    organization: str
+    group: str | None
+
+    @property
+    def key(self) -> str:
+        """One look a group."""
+        return f"look:group:{self.organization}:{self.group or ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtGuest:
+    """Ask a guest about the runner inside it."""
+
+    runner: Runner
+
+    @property
+    def key(self) -> str:
+        """One look a guest."""
+        return f"look:guest:{self.runner.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckJob:
+    """Ask GitHub what became of a job."""
+
+    job_id: int
+
+    @property
+    def key(self) -> str:
+        """One look a job."""
+        return f"look:job:{self.job_id}"
+
+
+Look = LookAtHost | LookAtRegistrations | LookAtGroup | LookAtGuest | CheckJob
+RunnerAction = Boot | Mint | Note | Stop | Retire | Destroy | SettleDebt
+Action = Claim | RunnerAction | SweepVM | SweepRegistration | PrepareImage | Look

@@ -1,0 +1,268 @@
+"""What to do about one runner: first believe what is already true, then decide on what was just believed.
+
+One rule a state. Each takes the World, the runner's unit of demand (None: no job needs it) and whether a job it
+cannot serve waits for a slot, and returns at most one action. A runner that GitHub knows is never destroyed on
+our word alone: either its VM has ended, or GitHub was asked first (Retire), or its time is up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.domain.actions import (
+    Action,
+    Boot,
+    CheckJob,
+    Destroy,
+    LookAtGuest,
+    Mint,
+    Note,
+    Retire,
+    SettleDebt,
+    Stop,
+)
+from app.domain.jobs import JobStatus
+from app.domain.line import Unit
+from app.domain.pools import Forks
+from app.domain.runners import COMING, WAITING, Runner, RunnerState, StopRequest
+from app.domain.world import GuestLook, VMState, World
+
+PRESSED_IDLE = timedelta(seconds=30)  # an idle runner yields after this when another class waits
+SETTLED = timedelta(seconds=5)  # a gated job turns "waiting" within moments of "queued"
+POWER_OFF = timedelta(seconds=20)  # after its job a guest lingers 2 s and powers off by itself
+GUEST_LOOK_LASTS = timedelta(seconds=30)
+GHOST = timedelta(minutes=2)  # listening, but its registration is gone
+JOBLESS = timedelta(minutes=10)  # busy, but GitHub knows no job and the guest runs no worker
+SILENT = timedelta(minutes=5)  # the job is over, and the guest does not answer
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One runner, and what the rules may know of the rest."""
+
+    runner: Runner
+    world: World
+    now: datetime
+    unit: Unit | None = None
+    pressed: bool = False  # a job that this runner cannot serve waits for a slot
+
+    @property
+    def age(self) -> timedelta:
+        """How long it has been in its state."""
+        return self.now - self.runner.since
+
+    @property
+    def overdue(self) -> bool:
+        """Whether its state has lasted too long."""
+        deadline = self.runner.deadline()
+        return deadline is not None and self.now >= deadline
+
+    @property
+    def ending(self) -> str | None:
+        """Return how its VM ended; None: it runs, or nobody has looked since the last transition."""
+        look = self.world.host
+        if look is None or look.at <= self.runner.since:
+            return None
+        vm = next((vm for vm in look.vms if vm.name == self.runner.name), None)
+        if vm is None:
+            return "vm_vanished"
+        return None if vm.state is VMState.RUNNING else vm.ending or "vm_ended"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the host lists its VM as running."""
+        vms = self.world.host.vms if self.world.host else ()
+        return any(vm.name == self.runner.name and vm.state is VMState.RUNNING for vm in vms)
+
+    @property
+    def guest(self) -> GuestLook | None:
+        """What the guest said since the last transition."""
+        look = self.world.guests.get(self.runner.name)
+        return look if look and look.at > self.runner.since else None
+
+    @property
+    def is_unwanted(self) -> str | None:
+        """Why nothing more should come of a runner without a job: draining, a changed pool, an operator."""
+        if self.runner.stop:
+            return "stopped_by_operator"
+        if self.world.draining:
+            return "draining"
+        if self.world.pool(self.runner.pool) != self.runner.spec:
+            return "pool_changed"
+        return None
+
+
+def review(case: Case) -> Action | None:
+    """Return the one thing to do about a runner now."""
+    runner = case.runner
+    if runner.name in case.world.in_hand:
+        return None
+    match runner.state:
+        case RunnerState.CLAIMED | RunnerState.BOOTING:
+            return _review_launch(case)
+        case RunnerState.READY:
+            return _review_ready(case)
+        case RunnerState.REGISTERED | RunnerState.IDLE:
+            return _believe(case) or _review_waiting(case)
+        case RunnerState.BUSY:
+            return _review_busy(case)
+        case RunnerState.STOPPING:
+            return Destroy(runner)
+        case RunnerState.GONE:
+            return SettleDebt(runner) if runner.is_owed else None
+
+
+def _review_launch(case: Case) -> Action | None:
+    runner = case.runner
+    unwanted = case.is_unwanted or ("no_longer_needed" if case.unit is None and _may_yield(case) else None)
+    if unwanted:
+        return Stop(runner=runner, reason=unwanted)
+    if f"boot:{runner.name}" in case.world.in_hand:
+        return None  # it keeps its own time limit
+    if runner.state is RunnerState.CLAIMED:
+        return Boot(runner)
+    if case.overdue:
+        return Stop(runner=runner, reason="boot_timeout")
+    if case.ending:
+        return Stop(runner=runner, reason="interrupted")
+    return Boot(runner) if case.is_up else None
+
+
+def _may_yield(case: Case) -> bool:
+    # A boot that nobody needs any more is let finish, for the next job, unless its slot is wanted now.
+    return case.pressed or case.runner.state is RunnerState.CLAIMED
+
+
+def _review_ready(case: Case) -> Action | None:
+    runner, unit = case.runner, case.unit
+    if case.ending:
+        return Stop(runner=runner, reason=case.ending)
+    if case.is_unwanted:
+        return Stop(runner=runner, reason=case.is_unwanted)
+    if unit is None:
+        return Stop(runner=runner, reason="surplus") if case.overdue or case.pressed else None
+    if not is_verified(unit, runner):
+        return CheckJob(unit.head.id)
+    if unit.pool.forks is Forks.DENY and unit.head.fork is None:
+        return CheckJob(unit.head.id)
+    return Mint(
+        runner=runner,
+        target=unit.route.target,
+        group_id=unit.route.group_id,
+        reason=f"job {unit.head.id} waits",
+    )
+
+
+def is_verified(unit: Unit, runner: Runner) -> bool:
+    """Whether GitHub was asked about the unit's job late enough to register for it."""
+    checked = unit.head.checked_at
+    if checked is None:
+        return False
+    if runner.state is RunnerState.READY and checked >= runner.since:
+        return True
+    return checked >= max(runner.created_at, unit.head.received_at + SETTLED)
+
+
+def _believe(case: Case) -> Action | None:
+    """Take note of what GitHub, the host and the guest already say."""
+    runner = case.runner
+    if case.ending:
+        return Stop(runner=runner, reason=_end_reason(case))
+    job = case.world.work.get(runner.name)
+    if job is not None:
+        return Note(runner=runner, to=RunnerState.BUSY, reason=f"job {job.id}", job_id=job.id)
+    listed = case.world.registration(runner)
+    if listed is not None and listed.busy:
+        return Note(runner=runner, to=RunnerState.BUSY, reason="github_lists_it_busy")
+    if case.guest is not None and case.guest.worker_alive:
+        return Note(runner=runner, to=RunnerState.BUSY, reason="guest_runs_a_job")
+    if listed is not None and listed.online and runner.state is RunnerState.REGISTERED:
+        return Note(runner=runner, to=RunnerState.IDLE, reason="online")
+    return None
+
+
+def _end_reason(case: Case) -> str:
+    job = case.world.work.get(case.runner.name)
+    if job is not None and job.status is JobStatus.COMPLETED:
+        return "job_completed"
+    return case.ending or "vm_ended"
+
+
+def _review_waiting(case: Case) -> Action | None:
+    runner, guest = case.runner, case.guest
+    if runner.stop is StopRequest.FORCE:
+        return Stop(runner=runner, reason="forced_by_operator")
+    if case.is_unwanted:
+        return Retire(runner=runner, reason=case.is_unwanted)
+    if case.overdue:
+        late = "never_online" if runner.state is RunnerState.REGISTERED else "idle_timeout"
+        return Retire(runner=runner, reason=late)
+    if case.unit is None and case.pressed and case.age >= PRESSED_IDLE:
+        return Retire(runner=runner, reason="surplus")
+    if guest is not None and guest.delivered and not guest.runner_alive:
+        return Retire(runner=runner, reason="ended_without_job")
+    if not runner.delivered and (guest is None or not guest.delivered):
+        # Whoever was delivering is gone: the JIT config died with it.
+        return Retire(runner=runner, reason="delivery_lost") if guest else _ask_guest(case)
+    if case.world.is_unlisted(runner):
+        return Retire(runner=runner, reason="ghost") if case.age >= GHOST else _ask_guest(case)
+    return None
+
+
+def _review_busy(case: Case) -> Action | None:
+    runner, guest = case.runner, case.guest
+    if case.ending:
+        return Stop(runner=runner, reason=_end_reason(case))
+    if runner.stop is StopRequest.FORCE:
+        return Stop(runner=runner, reason="forced_by_operator")
+    if case.overdue:
+        return Stop(runner=runner, reason="job_timeout")
+    job = case.world.work.get(runner.name)
+    if job is not None and runner.job_id != job.id:
+        return Note(runner=runner, to=RunnerState.BUSY, reason=f"job {job.id}", job_id=job.id)
+    over = job is not None and job.status is JobStatus.COMPLETED
+    if over and job is not None and case.now - (job.completed_at or case.now) < POWER_OFF:
+        return None
+    if not over and job is not None and not case.world.is_unlisted(runner):
+        return None  # as it should be
+    if guest is None or case.now - guest.at > GUEST_LOOK_LASTS:
+        silent = job is not None and over and case.now - (job.completed_at or case.now) >= SILENT
+        return Retire(runner=runner, reason="job_completed") if silent else _ask_guest(case)
+    if guest.delivered and not guest.runner_alive:
+        return Retire(runner=runner, reason="job_completed" if over else "runner_ended")
+    if not guest.worker_alive and case.age >= JOBLESS and (over or job is None):
+        return Retire(runner=runner, reason="no_job")
+    return None
+
+
+def may_destroy(*, removed: bool, guest: GuestLook | None, over: bool) -> bool:
+    """Whether a runner that GitHub was asked about may be torn down.
+
+    *removed*: GitHub removed the registration now, so it was idle. Else there was none, which a job just taken
+    would show as well: the guest's word decides, and without it only a job that GitHub calls completed.
+    """
+    if removed:
+        return True
+    return over if guest is None else not guest.worker_alive
+
+
+def _ask_guest(case: Case) -> Action | None:
+    look = LookAtGuest(case.runner)
+    asked = case.guest is not None and case.now - case.guest.at <= GUEST_LOOK_LASTS
+    return None if asked or look.key in case.world.in_hand else look
+
+
+def side_check(case: Case) -> Action | None:
+    """Return the look at a job that can be made beside a boot, so that the mint need not wait for it."""
+    unit, runner = case.unit, case.runner
+    if unit is None or runner.state not in COMING or runner.state is RunnerState.READY:
+        return None
+    if case.now < unit.head.received_at + SETTLED or is_verified(unit, runner):
+        return None
+    return CheckJob(unit.head.id)
+
+
+def needs_unit(runner: Runner) -> bool:
+    """Whether the runner counts as supply for waiting jobs."""
+    return runner.state in COMING or runner.state in WAITING

@@ -1,0 +1,81 @@
+"""When to look again: at the host, at GitHub's registrations, at a job.
+
+Every look costs something (a process, a request out of a quota), so each has an interval that fits what hangs on
+it. A pass never waits for a look; it works on the last one and says which is due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from app.domain.actions import CheckJob, Look, LookAtGroup, LookAtHost, LookAtRegistrations
+from app.domain.line import Line
+from app.domain.pools import Target
+from app.domain.runners import AT_GITHUB, RunnerState
+from app.domain.sweep import orphan_keys
+from app.domain.world import World
+
+HOST_ACTIVE = timedelta(
+    seconds=10
+)  # while something runs or waits; the end of a VM is reported at once anyway
+HOST_QUIET = timedelta(seconds=60)
+LISTED_COMING = timedelta(seconds=10)  # a runner is about to come online
+LISTED_IDLE = timedelta(seconds=30)
+LISTED_BUSY = timedelta(seconds=60)
+LISTED_QUIET = timedelta(minutes=30)  # nothing of ours there: only the sweep looks
+LISTED_ORPHANS = timedelta(seconds=60)  # for the second look that a sweep needs
+JOB_CHECK = timedelta(minutes=10)  # a waiting job may have ended without a webhook
+JOB_YOUNG = timedelta(minutes=1)  # not worth a question yet
+LATE_ARRIVAL = timedelta(minutes=10)  # queued long before we heard of it: ask before spending a slot
+
+
+def due(world: World, line: Line, now: datetime) -> list[Look]:
+    """Return the looks that are due and not under way."""
+    looks = [*_host(world, now), *_registrations(world, now), *_groups(line), *_jobs(world, now)]
+    return [look for look in looks if look.key not in world.in_hand]
+
+
+def _host(world: World, now: datetime) -> Iterator[Look]:
+    look = world.host
+    active = bool(world.live or world.demand or orphan_keys(world))
+    changed = world.host_changed_at
+    if (
+        look is None
+        or (changed is not None and look.at <= changed)
+        or now - look.at >= (HOST_ACTIVE if active else HOST_QUIET)
+    ):
+        yield LookAtHost()
+
+
+def _registrations(world: World, now: datetime) -> Iterator[Look]:
+    wanted: dict[Target, timedelta] = dict.fromkeys(world.known_targets, LISTED_QUIET)
+    for runner in world.live:
+        if runner.target is not None and runner.state in AT_GITHUB:
+            interval = {RunnerState.REGISTERED: LISTED_COMING, RunnerState.IDLE: LISTED_IDLE}.get(
+                runner.state, LISTED_BUSY
+            )
+            wanted[runner.target] = min(wanted.get(runner.target, LISTED_QUIET), interval)
+    orphans = orphan_keys(world)
+    for target, interval in wanted.items():
+        look = world.registrations.get(target)
+        if any(key.startswith(f"registration:{target}:") for key in orphans):
+            interval = min(interval, LISTED_ORPHANS)
+        if look is None or now - look.at >= interval:
+            yield LookAtRegistrations(target)
+
+
+def _groups(line: Line) -> Iterator[Look]:
+    for unknown in sorted(line.unknown, key=lambda u: (u.organization, u.group or "")):
+        yield LookAtGroup(unknown.organization, unknown.group)
+
+
+def _jobs(world: World, now: datetime) -> Iterator[Look]:
+    for demand in world.demand:
+        for head in demand.heads:
+            since = head.checked_at or head.received_at
+            if now - since >= JOB_CHECK:
+                yield CheckJob(head.id)
+    for job in world.unsettled:
+        if now - (job.checked_at or job.started_at or job.received_at) >= JOB_YOUNG:
+            yield CheckJob(job.id)

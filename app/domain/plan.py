@@ -1,0 +1,151 @@
+"""What to do now: one function from what we see to what we do.
+
+``plan`` looks at nothing and changes nothing. At most one action a runner: first the runners we have, in the
+order in which waiting jobs need them, then free slots for the jobs that are left, then orphans, images and the
+looks that are due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from app.domain.actions import Action, CheckJob, Claim, PrepareImage
+from app.domain.lifecycle import Case, needs_unit, review, side_check
+from app.domain.line import Line, Unit, is_cooling
+from app.domain.looks import LATE_ARRIVAL, due
+from app.domain.pools import Pool
+from app.domain.runners import COMING, Runner, RunnerState
+from app.domain.sweep import sweep
+from app.domain.world import Cooldown, World
+
+HOST_LOOK_LASTS = timedelta(seconds=90)  # no launch on an older look: unknown room is no room
+
+# Those furthest along serve first, so that a job never waits for a boot beside a runner that is up.
+SUPPLY_ORDER = (
+    RunnerState.IDLE,
+    RunnerState.REGISTERED,
+    RunnerState.READY,
+    RunnerState.BOOTING,
+    RunnerState.CLAIMED,
+)
+
+
+def plan(world: World, *, now: datetime) -> list[Action]:
+    """Return what to do about *world* at *now*."""
+    line = Line(world, now)
+    units = supply(world, line)
+    claims = _claims(world, line, now)
+    full = len(world.free_slots()) == sum(isinstance(action, Claim) for action in claims)
+    wanting = launchable(world, now) if full else frozenset()
+    cases = [
+        Case(
+            runner=runner,
+            world=world,
+            now=now,
+            unit=units.get(runner.name),
+            pressed=line.someone_else_waits(runner, wanting),
+        )
+        for runner in world.runners
+    ]
+    reviewed = [action for case in cases if (action := review(case)) is not None]
+    checks = [look for case in cases if (look := side_check(case)) is not None]
+    actions = [*reviewed, *claims, *sweep(world), *_images(world, now), *checks, *due(world, line, now)]
+    return _startable(actions, world)
+
+
+def _startable(actions: list[Action], world: World) -> list[Action]:
+    unique = {action.key: action for action in reversed(actions)}
+    return [action for action in reversed(unique.values()) if action.key not in world.in_hand]
+
+
+def supply(world: World, line: Line) -> dict[str, Unit]:
+    """Give each runner without a job the unit of demand it will serve."""
+    units: dict[str, Unit] = {}
+    waiting = [runner for runner in world.runners if needs_unit(runner) and _may_serve(runner, world)]
+    for runner in sorted(waiting, key=lambda r: (SUPPLY_ORDER.index(r.state), r.created_at, r.name)):
+        unit = line.take_for(runner)
+        if unit is not None:
+            units[runner.name] = unit
+    return units
+
+
+def _may_serve(runner: Runner, world: World) -> bool:
+    if runner.stop or (world.draining and runner.state in COMING):
+        return False
+    return runner.state not in COMING or world.pool(runner.pool) == runner.spec
+
+
+def launchable(world: World, now: datetime) -> frozenset[str]:
+    """Return the pools whose launches nothing holds up, were a slot free."""
+    if world.draining or hold_up(world, now) is not None:
+        return frozenset()
+    return frozenset(pool.name for pool in world.pools if pool_hold_up(pool, world, now) is None)
+
+
+def _claims(world: World, line: Line, now: datetime) -> list[Action]:
+    pools = launchable(world, now)
+    actions: list[Action] = []
+    for slot in world.free_slots():
+        unit = line.take_new(pools)
+        if unit is None:
+            break
+        head = unit.head
+        if head.checked_at is None and head.received_at - head.queued_at >= LATE_ARRIVAL:
+            actions.append(CheckJob(head.id))
+            continue
+        actions.append(Claim(slot, unit.pool.name, f"job {head.id} of {unit.demand.repository} waits"))
+        if _trouble(world, unit.pool):
+            break  # one launch goes ahead of the others, to see whether it helps
+    return actions
+
+
+def hold_up(world: World, now: datetime) -> str | None:
+    """Return why no pool may launch now, as a short sentence; None: nothing holds launches up."""
+    if world.host is None:
+        return "the host has not been looked at yet"
+    if now - world.host.at > HOST_LOOK_LASTS:
+        return "the last look at the host is too old to launch on"
+    if world.host.free_disk_gb < world.min_free_disk_gb:
+        return (
+            f"the host has {world.host.free_disk_gb:.0f} GB free, less than "
+            f"min_free_disk_gb = {world.min_free_disk_gb:.0f}: free some space"
+        )
+    return _cooling(world, "host", now)
+
+
+def pool_hold_up(pool: Pool, world: World, now: datetime) -> str | None:
+    """Return why *pool* may not launch now, beside what holds up all pools."""
+    if world.host is not None and pool.image not in world.host.images:
+        failed = _cooling(world, f"image:{pool.image}", now)
+        return failed or f"the image {pool.image} is being prepared on this host"
+    return _cooling(world, f"pool:{pool.name}", now) or _probing(world, pool)
+
+
+def _cooling(world: World, scope: str, now: datetime) -> str | None:
+    for cooldown in world.cooldowns:
+        if cooldown.scope == scope and cooldown.until > now:
+            return f"{cooldown.detail} (failed {cooldown.failures} times, next try {cooldown.until:%H:%M:%S} UTC)"
+    return None
+
+
+def _trouble(world: World, pool: Pool) -> list[Cooldown]:
+    return [c for c in world.cooldowns if c.scope in {"host", f"pool:{pool.name}"}]
+
+
+def _probing(world: World, pool: Pool) -> str | None:
+    """After a failure one launch goes ahead of the others; the rest waits for what becomes of it."""
+    for cooldown in _trouble(world, pool):
+        for runner in world.live:
+            launching = runner.state in {RunnerState.CLAIMED, RunnerState.BOOTING}
+            if launching and (cooldown.scope == "host" or runner.pool == pool.name):
+                return f"{runner.name} goes ahead to see whether launches still fail: {cooldown.detail}"
+    return None
+
+
+def _images(world: World, now: datetime) -> Iterator[Action]:
+    if world.host is None:
+        return
+    for image in sorted({pool.image for pool in world.pools}):
+        if image not in world.host.images and not is_cooling(world, f"image:{image}", now):
+            yield PrepareImage(image)
