@@ -165,7 +165,7 @@ class VMBackend(Protocol):
         A second delivery to one guest is refused by the guest itself. Output of the runner is followed from then on.
         """
 
-    async def probe(self, name: str, spec: Pool) -> GuestLook:
+    async def probe(self, name: str) -> GuestLook:
         """Ask the guest about its runner. A guest that does not answer raises: it is unknown, not idle."""
 
     async def follow(self, name: str, spec: Pool) -> None:

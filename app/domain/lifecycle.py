@@ -34,6 +34,7 @@ POWER_OFF = timedelta(seconds=20)  # after its job a guest lingers 2 s and power
 GUEST_LOOK_LASTS = timedelta(seconds=30)
 GHOST = timedelta(minutes=2)  # listening, but its registration is gone
 JOBLESS = timedelta(minutes=10)  # busy, but GitHub knows no job and the guest runs no worker
+FORGIVEN = timedelta(hours=25)  # GitHub itself removes an ephemeral runner that was offline for a day
 SILENT = timedelta(minutes=5)  # the job is over, and the guest does not answer
 
 
@@ -108,9 +109,10 @@ def review(case: Case) -> Action | None:
         case RunnerState.BUSY:
             return _review_busy(case)
         case RunnerState.STOPPING:
-            return Destroy(runner)
+            # A boot that was told to end must have ended, or it would go on making what is being removed.
+            return None if f"boot:{runner.name}" in case.world.in_hand else Destroy(runner)
         case RunnerState.GONE:
-            return SettleDebt(runner) if runner.is_owed else None
+            return SettleDebt(runner) if runner.is_owed and case.age < FORGIVEN else None
 
 
 def _review_launch(case: Case) -> Action | None:
@@ -201,7 +203,7 @@ def _review_waiting(case: Case) -> Action | None:
     if case.unit is None and case.pressed and case.age >= PRESSED_IDLE:
         return Retire(runner=runner, reason="surplus")
     if guest is not None and guest.delivered and not guest.runner_alive:
-        return Retire(runner=runner, reason="ended_without_job")
+        return Stop(runner=runner, reason="ended_without_job")
     if not runner.delivered and (guest is None or not guest.delivered):
         # Whoever was delivering is gone: the JIT config died with it.
         return Retire(runner=runner, reason="delivery_lost") if guest else _ask_guest(case)
@@ -230,7 +232,8 @@ def _review_busy(case: Case) -> Action | None:
         silent = job is not None and over and case.now - (job.completed_at or case.now) >= SILENT
         return Retire(runner=runner, reason="job_completed") if silent else _ask_guest(case)
     if guest.delivered and not guest.runner_alive:
-        return Retire(runner=runner, reason="job_completed" if over else "runner_ended")
+        # Nothing runs in there any more; a registration that GitHub still calls busy becomes a debt.
+        return Stop(runner=runner, reason="job_completed" if over else "runner_ended")
     if not guest.worker_alive and case.age >= JOBLESS and (over or job is None):
         return Retire(runner=runner, reason="no_job")
     return None

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from app.domain.actions import CheckJob, Look, LookAtGroup, LookAtHost, LookAtRegistrations
+from app.domain.jobs import Job
 from app.domain.line import Line
-from app.domain.pools import Target
+from app.domain.pools import Forks, Target
 from app.domain.runners import AT_GITHUB, RunnerState
 from app.domain.sweep import orphan_keys
 from app.domain.world import World
@@ -28,6 +29,11 @@ LISTED_ORPHANS = timedelta(seconds=60)  # for the second look that a sweep needs
 JOB_CHECK = timedelta(minutes=10)  # a waiting job may have ended without a webhook
 JOB_YOUNG = timedelta(minutes=1)  # not worth a question yet
 LATE_ARRIVAL = timedelta(minutes=10)  # queued long before we heard of it: ask before spending a slot
+
+
+def needs_run(job: Job, *, forks: Forks, now: datetime) -> bool:
+    """Whether the job's run must be asked for too: who sent it, or whether it is over although the job waits."""
+    return (forks is Forks.DENY and job.fork is None) or now - job.queued_at >= LATE_ARRIVAL
 
 
 def due(world: World, line: Line, now: datetime) -> list[Look]:

@@ -1,0 +1,248 @@
+"""Everything that is read: what one pass needs, and the pages of the API.
+
+Each method is one consistent view. What a pass reads does not grow with history: waiting jobs are counted by the
+database and only the heads of each queue are fetched.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, text
+
+from app.db.database import Database
+from app.db.rows import COOLDOWN, FLAG, HISTORY, JOB, RUNNER, cooldown_from, job_from, runner_from
+from app.db.store import DRAINING
+from app.domain.jobs import Job, JobStatus
+from app.domain.pools import Target
+from app.domain.runners import Runner, RunnerState
+from app.domain.world import Cooldown, Demand, Head
+
+# One walk along ix_job_line. A fork's job is no demand of a pool that denies forks.
+LINE = text(
+    """
+    SELECT pool, repository, organization, private, id, queued_at, received_at, checked_at, fork, n, total
+    FROM (
+        SELECT pool, repository, organization, private, id, queued_at, received_at, checked_at, fork,
+               row_number() OVER w AS n, count(*) OVER (PARTITION BY pool, repository) AS total
+        FROM job
+        WHERE status = 'queued' AND pool IS NOT NULL
+          AND NOT (coalesce(fork, 0) AND pool IN (SELECT value FROM json_each(:denying)))
+        WINDOW w AS (PARTITION BY pool, repository ORDER BY queued_at, id)
+    )
+    WHERE n <= :heads
+    """
+).columns(
+    JOB.c.pool,
+    JOB.c.repository,
+    JOB.c.organization,
+    JOB.c.private,
+    JOB.c.id,
+    JOB.c.queued_at,
+    JOB.c.received_at,
+    JOB.c.checked_at,
+    JOB.c.fork,
+)
+
+# Two walks along partial indexes, whose conditions stand here word for word so that SQLite sees that they apply.
+LIVE_OR_OWED = text(
+    """
+    SELECT * FROM (
+        SELECT * FROM runner INDEXED BY uq_runner_live_slot WHERE state != 'gone'
+        UNION ALL
+        SELECT * FROM runner INDEXED BY ix_runner_debt
+        WHERE target IS NOT NULL AND NOT deregistered AND state = 'gone'
+    )
+    ORDER BY created_at, name
+    """
+).columns(*RUNNER.c)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """What the database contributes to a World."""
+
+    demand: tuple[Demand, ...]
+    runners: tuple[Runner, ...]
+    work: dict[str, Job]
+    unsettled: tuple[Job, ...]
+    cooldowns: tuple[Cooldown, ...]
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One row of a runner's history."""
+
+    from_state: RunnerState | None
+    to_state: RunnerState
+    at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs a page shows; None shows all."""
+
+    status: JobStatus | None = None
+    repository: str | None = None
+    pool: str | None = None
+
+
+class Reader:
+    """Reads of the service's state."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def records(self, *, denying: str, heads: int) -> Records:
+        """Return what a pass needs. *denying*: a JSON list of the pools that serve no forks."""
+
+        def work(connection: Connection) -> Records:
+            runners = _runners(connection)
+            return Records(
+                demand=_demand(connection, denying, heads),
+                runners=runners,
+                work=_work(connection, [runner.name for runner in runners]),
+                unsettled=_unsettled(connection),
+                cooldowns=tuple(map(cooldown_from, connection.execute(select(COOLDOWN)))),
+                draining=connection.execute(select(FLAG).where(FLAG.c.name == DRAINING)).first() is not None,
+            )
+
+        return await self._db.read(work)
+
+    async def job(self, job_id: int) -> Job | None:
+        """Return one job."""
+
+        def work(connection: Connection) -> Job | None:
+            row = connection.execute(select(JOB).where(JOB.c.id == job_id)).first()
+            return job_from(row) if row else None
+
+        return await self._db.read(work)
+
+    async def jobs(
+        self, wanted: JobFilter, *, limit: int, after: tuple[datetime, int] | None = None
+    ) -> list[Job]:
+        """Return up to *limit* jobs, newest first, from behind *after* (time received and id) on."""
+
+        def work(connection: Connection) -> list[Job]:
+            query = select(JOB).order_by(JOB.c.received_at.desc(), JOB.c.id.desc()).limit(limit)
+            if wanted.status:
+                query = query.where(JOB.c.status == wanted.status)
+            if wanted.repository:
+                query = query.where(func.lower(JOB.c.repository) == wanted.repository.lower())
+            if wanted.pool:
+                query = query.where(JOB.c.pool == wanted.pool)
+            if after:
+                at, job_id = after
+                older = JOB.c.received_at < at
+                query = query.where(older | ((JOB.c.received_at == at) & (JOB.c.id < job_id)))
+            return [job_from(row) for row in connection.execute(query)]
+
+        return await self._db.read(work)
+
+    async def runners(self, *, live: bool, limit: int) -> list[Runner]:
+        """Return up to *limit* runners, newest first; *live* leaves out those that are gone."""
+
+        def work(connection: Connection) -> list[Runner]:
+            query = select(RUNNER).order_by(RUNNER.c.created_at.desc(), RUNNER.c.name).limit(limit)
+            if live:
+                query = query.where(RUNNER.c.state != RunnerState.GONE)
+            return [runner_from(row) for row in connection.execute(query)]
+
+        return await self._db.read(work)
+
+    async def runner(self, name: str) -> tuple[Runner, list[Transition]] | None:
+        """Return one runner with its history, oldest transition first."""
+
+        def work(connection: Connection) -> tuple[Runner, list[Transition]] | None:
+            row = connection.execute(select(RUNNER).where(RUNNER.c.name == name)).first()
+            if row is None:
+                return None
+            query = select(HISTORY).where(HISTORY.c.runner == name).order_by(HISTORY.c.id)
+            return runner_from(row), [_transition(found) for found in connection.execute(query)]
+
+        return await self._db.read(work)
+
+    async def targets(self) -> frozenset[Target]:
+        """Return everywhere a runner of ours, within retention, was ever registered."""
+
+        def work(connection: Connection) -> frozenset[Target]:
+            query = select(RUNNER.c.target).where(RUNNER.c.target.is_not(None)).distinct()
+            return frozenset(Target.parse(str(row.target)) for row in connection.execute(query))
+
+        return await self._db.read(work)
+
+    async def counts(self) -> dict[JobStatus, int]:
+        """Return how many jobs are open, by status; those that ended are not counted."""
+
+        def work(connection: Connection) -> dict[JobStatus, int]:
+            query = (
+                select(JOB.c.status, func.count())
+                .where(JOB.c.status != JobStatus.COMPLETED)
+                .group_by(JOB.c.status)
+            )
+            return {JobStatus(status): count for status, count in connection.execute(query)}
+
+        return await self._db.read(work)
+
+    async def is_intact(self) -> bool:
+        """Whether the database answers."""
+        return await self._db.read(lambda connection: connection.execute(text("SELECT 1")).scalar() == 1)
+
+
+def _transition(row: Row[Any]) -> Transition:
+    before = RunnerState(row.from_state) if row.from_state else None
+    return Transition(from_state=before, to_state=RunnerState(row.to_state), at=row.at, reason=row.reason)
+
+
+def _demand(connection: Connection, denying: str, heads: int) -> tuple[Demand, ...]:
+    groups: dict[tuple[str, str], list[Row[Any]]] = defaultdict(list)
+    for row in connection.execute(LINE, {"denying": denying, "heads": heads}):
+        groups[row.pool, row.repository].append(row)
+    return tuple(
+        Demand(
+            pool=pool,
+            repository=repository,
+            organization=rows[0].organization,
+            private=rows[0].private,
+            count=rows[0].total,
+            heads=tuple(map(_head, sorted(rows, key=lambda row: row.n))),
+        )
+        for (pool, repository), rows in groups.items()
+    )
+
+
+def _head(row: Row[Any]) -> Head:
+    return Head(
+        id=row.id,
+        queued_at=row.queued_at,
+        received_at=row.received_at,
+        checked_at=row.checked_at,
+        fork=row.fork,
+    )
+
+
+def _runners(connection: Connection) -> tuple[Runner, ...]:
+    return tuple(map(runner_from, connection.execute(LIVE_OR_OWED)))
+
+
+def _work(connection: Connection, names: Sequence[str]) -> dict[str, Job]:
+    if not names:
+        return {}
+    query = select(JOB).where(JOB.c.runner.in_(names)).order_by(JOB.c.received_at)
+    return {str(row.runner): job_from(row) for row in connection.execute(query)}
+
+
+def _unsettled(connection: Connection) -> tuple[Job, ...]:
+    """Return the jobs that run, by GitHub's word, on a runner of ours that is gone."""
+    query = (
+        select(JOB)
+        .join(RUNNER, RUNNER.c.name == JOB.c.runner)
+        .where(JOB.c.status == JobStatus.IN_PROGRESS, RUNNER.c.state == RunnerState.GONE)
+    )
+    return tuple(map(job_from, connection.execute(query)))

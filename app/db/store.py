@@ -1,0 +1,285 @@
+"""Everything that is written. One method, one durable transaction; domain values in and out.
+
+Decisions that depend on a row are made inside the transaction that changes it, by the pure functions of the
+domain. What the database refuses comes out as a named error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, select, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import IntegrityError
+
+from app.db.database import Database
+from app.db.rows import (
+    COOLDOWN,
+    DELIVERY,
+    FLAG,
+    HISTORY,
+    JOB,
+    RUNNER,
+    cooldown_from,
+    cooldown_values,
+    job_from,
+    job_values,
+    runner_from,
+    runner_values,
+)
+from app.domain.cooldowns import after_failure
+from app.domain.jobs import Job, JobStatus, WorkflowJobEvent, merge
+from app.domain.pools import Pool, pool_for
+from app.domain.runners import Runner, RunnerState, StopRequest, advance
+
+DRAINING = "draining"
+Route = Callable[[Job], str | None]
+
+
+class SlotTaken(Exception):
+    """A live runner already holds the slot (or bears the name)."""
+
+
+class UnknownRunner(LookupError):
+    """There is no runner of that name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A webhook delivery, as far as it is recorded."""
+
+    guid: str
+    event: str
+    action: str | None = None
+    hook_id: str | None = None
+
+
+class Store:
+    """Writes of the service's state; see :class:`app.db.reader.Reader` for reads."""
+
+    def __init__(self, database: Database, pools: Sequence[Pool] = ()) -> None:
+        self._db = database
+        self._pools = tuple(pools)
+
+    async def configure(self, pools: Sequence[Pool]) -> None:
+        """Take *pools* as the ones in force, and give every job that is not over its pool by them."""
+        self._pools = tuple(pools)
+
+        def work(connection: Connection) -> None:
+            rows = connection.execute(select(JOB).where(JOB.c.status != JobStatus.COMPLETED)).all()
+            changed = [
+                {"job": job.id, "to": to}
+                for job in map(job_from, rows)
+                if (to := self._pool_of(job)) != job.pool
+            ]
+            for change in changed:
+                connection.execute(update(JOB).where(JOB.c.id == change["job"]).values(pool=change["to"]))
+
+        await self._db.write(work)
+
+    async def record(self, delivery: Delivery, event: WorkflowJobEvent | None, *, at: datetime) -> bool:
+        """Record a delivery and fold its event into the job, both or neither.
+
+        False: this delivery was recorded before, and nothing changed.
+        """
+
+        def work(connection: Connection) -> bool:
+            known = insert(DELIVERY).on_conflict_do_nothing()
+            values = {
+                "guid": delivery.guid,
+                "event": delivery.event,
+                "action": delivery.action,
+                "hook_id": delivery.hook_id,
+                "job_id": event.id if event else None,
+                "received_at": at,
+            }
+            if connection.execute(known, values).rowcount == 0:
+                return False
+            if event is not None:
+                self._fold(connection, event, at)
+            return True
+
+        return await self._db.write(work)
+
+    async def observe(
+        self, event: WorkflowJobEvent, *, at: datetime, fork: bool | None = None, note: str | None = None
+    ) -> Job:
+        """Fold GitHub's answer about a job in; it counts as checked at *at*."""
+
+        def work(connection: Connection) -> Job:
+            job = self._fold(connection, event, at)
+            job = replace(job, checked_at=at, fork=job.fork if fork is None else fork, note=note or job.note)
+            _save_job(connection, job)
+            return job
+
+        return await self._db.write(work)
+
+    async def mark_checked(self, job_id: int, *, at: datetime) -> None:
+        """Note that GitHub was asked about a job and could not answer: what we know stands."""
+        await self._db.write(
+            lambda connection: connection.execute(update(JOB).where(JOB.c.id == job_id).values(checked_at=at))
+        )
+
+    async def end_job(self, job_id: int, *, at: datetime, note: str) -> None:
+        """End a job that GitHub no longer knows, or whose run is over; *note* says which."""
+        values = {"status": JobStatus.COMPLETED, "completed_at": at, "checked_at": at, "note": note}
+        await self._db.write(
+            lambda connection: connection.execute(
+                update(JOB).where(JOB.c.id == job_id, JOB.c.status != JobStatus.COMPLETED).values(**values)
+            )
+        )
+
+    async def claim(self, runner: Runner) -> None:
+        """Take a slot for a new runner. Raises SlotTaken."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(insert(RUNNER), runner_values(runner))
+            _add_history(connection, runner, None)
+
+        try:
+            await self._db.write(work)
+        except IntegrityError as error:
+            msg = f"slot {runner.slot} is held already, {runner.name} cannot have it"
+            raise SlotTaken(msg) from error
+
+    async def advance(
+        self,
+        name: str,
+        to: RunnerState,
+        *,
+        at: datetime,
+        reason: str,
+        **changes: Any,
+    ) -> tuple[Runner, Runner]:
+        """Move a runner to another state, with *changes* to its fields, and write its history row.
+
+        Returns it as it was and as it is. Raises InvalidTransition and UnknownRunner.
+        """
+
+        def work(connection: Connection) -> tuple[Runner, Runner]:
+            before = _load_runner(connection, name)
+            after = replace(advance(before, to, at=at, reason=reason), **changes)
+            _save_runner(connection, after)
+            _add_history(connection, after, before.state)
+            return before, after
+
+        return await self._db.write(work)
+
+    async def amend(self, name: str, **changes: Any) -> Runner:  # fields of Runner
+        """Change what we know of a runner, not its state. Raises UnknownRunner."""
+
+        def work(connection: Connection) -> Runner:
+            runner = replace(_load_runner(connection, name), **changes)
+            _save_runner(connection, runner)
+            return runner
+
+        return await self._db.write(work)
+
+    async def request_stop(self, name: str, request: StopRequest) -> Runner:
+        """Write down that an operator wants a runner to end. Raises UnknownRunner."""
+        return await self.amend(name, stop=request)
+
+    async def fail(self, scope: str, reason: str, detail: str, *, at: datetime, jitter: float) -> None:
+        """Count a failure: nothing of *scope* is tried again until its cooldown is over."""
+
+        def work(connection: Connection) -> None:
+            query = select(COOLDOWN).where(COOLDOWN.c.scope == scope, COOLDOWN.c.reason == reason)
+            row = connection.execute(query).first()
+            cooldown = after_failure(
+                cooldown_from(row) if row else None,
+                scope=scope,
+                reason=reason,
+                detail=detail,
+                at=at,
+                jitter=jitter,
+            )
+            _upsert(connection, COOLDOWN, cooldown_values(cooldown), ["scope", "reason"])
+
+        await self._db.write(work)
+
+    async def succeed(self, *scopes: str) -> None:
+        """Forget the failures of *scopes*: it worked."""
+        await self._db.write(
+            lambda connection: connection.execute(delete(COOLDOWN).where(COOLDOWN.c.scope.in_(scopes)))
+        )
+
+    async def set_draining(self, draining: bool) -> None:
+        """Start or stop draining; it outlives a restart."""
+
+        def work(connection: Connection) -> None:
+            if draining:
+                _upsert(connection, FLAG, {"name": DRAINING, "value": "1"}, ["name"])
+            else:
+                connection.execute(delete(FLAG).where(FLAG.c.name == DRAINING))
+
+        await self._db.write(work)
+
+    async def prune(self, *, before: datetime) -> int:
+        """Forget deliveries, ended jobs and gone runners older than *before*; return how many."""
+
+        def work(connection: Connection) -> int:
+            over = JOB.c.status == JobStatus.COMPLETED
+            gone = RUNNER.c.state == RunnerState.GONE
+            return sum(
+                connection.execute(statement).rowcount
+                for statement in (
+                    delete(DELIVERY).where(DELIVERY.c.received_at < before),
+                    delete(JOB).where(over, JOB.c.completed_at < before),
+                    delete(RUNNER).where(gone, RUNNER.c.since < before),
+                )
+            )
+
+        return await self._db.write(work)
+
+    def _fold(self, connection: Connection, event: WorkflowJobEvent, at: datetime) -> Job:
+        row = connection.execute(select(JOB).where(JOB.c.id == event.id)).first()
+        known = job_from(row) if row else None
+        job = merge(known, event, at=at)
+        job = replace(job, pool=self._pool_of(job))
+        if job != known:
+            _save_job(connection, job)
+        return job
+
+    def _pool_of(self, job: Job) -> str | None:
+        if job.status is JobStatus.COMPLETED:
+            return job.pool
+        pool = pool_for(job.labels, job.repository, self._pools)
+        return pool.name if pool else None
+
+
+def _save_job(connection: Connection, job: Job) -> None:
+    _upsert(connection, JOB, job_values(job), ["id"])
+
+
+def _load_runner(connection: Connection, name: str) -> Runner:
+    row = connection.execute(select(RUNNER).where(RUNNER.c.name == name)).first()
+    if row is None:
+        raise UnknownRunner(name)
+    return runner_from(row)
+
+
+def _save_runner(connection: Connection, runner: Runner) -> None:
+    values = runner_values(runner)
+    connection.execute(update(RUNNER).where(RUNNER.c.name == runner.name).values(**values))
+
+
+def _add_history(connection: Connection, runner: Runner, before: RunnerState | None) -> None:
+    connection.execute(
+        insert(HISTORY),
+        {
+            "runner": runner.name,
+            "from_state": before,
+            "to_state": runner.state,
+            "at": runner.since,
+            "reason": runner.reason,
+        },
+    )
+
+
+def _upsert(connection: Connection, table: Table, values: dict[str, Any], key: list[str]) -> None:
+    statement = insert(table)
+    changes = {name: statement.excluded[name] for name in values if name not in key}
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changes), values)

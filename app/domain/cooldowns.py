@@ -1,0 +1,21 @@
+"""How long to wait after a failure: capped exponential back-off with jitter."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from app.domain.world import Cooldown
+
+FIRST = timedelta(seconds=10)
+LONGEST = timedelta(minutes=15)
+FORGET = timedelta(hours=1)  # a failure this long after the last one starts anew
+
+
+def after_failure(
+    known: Cooldown | None, *, scope: str, reason: str, detail: str, at: datetime, jitter: float
+) -> Cooldown:
+    """Return the cooldown after one more failure at *at*; *jitter* in 0…1 spreads it from ½ to 1½ times."""
+    fresh = known is None or at - known.until > FORGET
+    failures = 1 if fresh or known is None else known.failures + 1
+    wait = min(LONGEST, FIRST * 2 ** min(failures - 1, 10)) * (0.5 + jitter)
+    return Cooldown(scope=scope, reason=reason, detail=detail, failures=failures, until=at + wait)

@@ -1,0 +1,141 @@
+"""What is counted, under which names; docs/metrics.md lists them for people.
+
+One registry for each application, so that two in one process (tests) never mix. Gauges that describe the present
+are read off the World when asked, so that they cannot drift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from app.domain.jobs import Job
+from app.domain.runners import Runner, RunnerState
+from app.domain.world import World
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 45, 60, 120, 300, 900, 3600)
+MILLISECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+
+class Metrics:
+    """The service's counters and histograms."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.webhooks = Counter(
+            "cidermill_webhooks",
+            "Webhook deliveries, by what became of them.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.webhook_seconds = Histogram(
+            "cidermill_webhook_seconds",
+            "Time to verify, store and answer a webhook delivery.",
+            buckets=MILLISECONDS,
+            registry=self.registry,
+        )
+        self.github_calls = Counter(
+            "cidermill_github_calls", "Calls to GitHub's API.", ["call", "outcome"], registry=self.registry
+        )
+        self.github_seconds = Histogram(
+            "cidermill_github_call_seconds",
+            "Time of calls to GitHub's API.",
+            ["call"],
+            registry=self.registry,
+        )
+        self.stage_seconds = Histogram(
+            "cidermill_stage_seconds",
+            "Time a runner spent in a state before it left it.",
+            ["pool", "state"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.runners_ended = Counter(
+            "cidermill_runners_ended",
+            "Runners that ended, by reason.",
+            ["pool", "reason"],
+            registry=self.registry,
+        )
+        self.queue_seconds = Histogram(
+            "cidermill_job_queue_seconds",
+            "Time from queued at GitHub to picked up by one of our runners.",
+            ["pool"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.failures = Counter(
+            "cidermill_failures",
+            "Failures that led to a cooldown.",
+            ["scope", "reason"],
+            registry=self.registry,
+        )
+        self.actions = Counter(
+            "cidermill_actions", "Actions carried out.", ["action", "outcome"], registry=self.registry
+        )
+        self.pass_seconds = Histogram(
+            "cidermill_pass_seconds", "Time of one pass.", buckets=MILLISECONDS, registry=self.registry
+        )
+        self.passes_failed = Counter(
+            "cidermill_passes_failed", "Passes that ended with a bug of ours.", registry=self.registry
+        )
+
+    def transition(self, before: Runner | None, after: Runner) -> None:
+        """Count a runner's change of state, and how long the state before lasted."""
+        if before is not None:
+            span = (after.since - before.since).total_seconds()
+            self.stage_seconds.labels(after.pool, before.state).observe(max(0.0, span))
+        if after.state is RunnerState.GONE:
+            self.runners_ended.labels(after.pool, after.reason).inc()
+
+    def picked_up(self, job: Job) -> None:
+        """Count how long a job waited before one of our runners took it."""
+        if job.started_at is not None and job.pool is not None:
+            waited = (job.started_at - job.queued_at).total_seconds()
+            self.queue_seconds.labels(job.pool).observe(max(0.0, waited))
+
+    def expose(self) -> bytes:
+        """Return everything as Prometheus text."""
+        return generate_latest(self.registry)
+
+
+class WorldCollector(Collector):
+    """Reads the gauges off the last World."""
+
+    def __init__(self, world: Callable[[], World | None], clock: Callable[[], datetime]) -> None:
+        self._world, self._clock = world, clock
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauges; none before the first pass."""
+        world = self._world()
+        if world is None:
+            return
+        slots = GaugeMetricFamily(
+            "cidermill_slots", "Slots configured, and in use by state.", labels=["state"]
+        )
+        states = [runner.state for runner in world.live]
+        slots.add_metric(["free"], len(world.slots) - len(states))
+        for state in RunnerState:
+            if state is not RunnerState.GONE:
+                slots.add_metric([state], states.count(state))
+        yield slots
+        queued = GaugeMetricFamily("cidermill_jobs_queued", "Jobs that wait for a runner.", labels=["pool"])
+        for pool in world.pools:
+            queued.add_metric([pool.name], sum(d.count for d in world.demand if d.pool == pool.name))
+        yield queued
+        oldest = min((demand.oldest for demand in world.demand), default=None)
+        waited = (self._clock() - oldest).total_seconds() if oldest else 0.0
+        yield GaugeMetricFamily(
+            "cidermill_oldest_job_seconds", "How long the oldest unserved job has waited.", value=waited
+        )
+        yield GaugeMetricFamily(
+            "cidermill_draining", "Whether nothing new starts.", value=float(world.draining)
+        )
+        yield GaugeMetricFamily(
+            "cidermill_registrations_owed",
+            "Registrations of ended runners that GitHub has not given up yet.",
+            value=float(sum(runner.is_owed for runner in world.runners)),
+        )

@@ -1,0 +1,219 @@
+"""The loop: wait for the bell, see the world, plan, act. It contains no rule.
+
+One task owns the loop. Webhooks, timers and ended VMs only ring the bell (:meth:`Reconciler.wake`); a bell during
+a pass means one more pass. A pass never waits for the outside: short writes are done in it, everything else is a
+task of its own that reports back by a state change and another ring. After a crash the next start simply goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from time import perf_counter
+
+import structlog
+
+from app.db.reader import Reader
+from app.db.store import Store
+from app.domain.actions import Action, Boot, Claim, Note, Stop
+from app.domain.plan import plan
+from app.domain.pools import Forks, Names, Pool
+from app.domain.runners import AT_GITHUB, InvalidTransition
+from app.domain.world import World
+from app.metrics import Metrics
+from app.perform import Performer
+from app.ports import GitHub, OutsideError, VMBackend
+from app.sight import Sight
+
+log = structlog.get_logger(__name__)
+
+FIRST_REST = 1.0  # s, after an action failed; doubled each time
+LONGEST_REST = 60.0  # s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """The configuration that a pass works by; replaced whole on a reload."""
+
+    names: Names
+    pools: tuple[Pool, ...]
+    slots: tuple[str, ...]
+    min_free_disk_gb: float
+
+    @property
+    def denying(self) -> str:
+        """The pools that serve no forks, as the JSON list the reader takes."""
+        return json.dumps([pool.name for pool in self.pools if pool.forks is Forks.DENY])
+
+
+class Reconciler:
+    """Keeps what runs in step with what waits."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        store: Store,
+        reader: Reader,
+        github: GitHub,
+        vms: VMBackend,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.setup = setup
+        self.sight = Sight()
+        self.world: World | None = None  # as the last pass saw it
+        self._store, self._reader, self._vms = store, reader, vms
+        self._metrics, self._clock = metrics, clock
+        self._performer = Performer(
+            store=store, reader=reader, github=github, vms=vms, sight=self.sight, metrics=metrics, clock=clock
+        )
+        self._bell = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._resting: dict[str, asyncio.TimerHandle] = {}
+        self._failures: dict[str, int] = {}
+
+    def wake(self) -> None:
+        """Ask for a pass soon; any number of calls before it begins mean one pass."""
+        self._bell.set()
+
+    def host_changed(self) -> None:
+        """Take note that something happened on the host, so that the last look is out of date."""
+        self.sight.host_changed_at = self._clock()
+        self.wake()
+
+    async def configure(self, setup: Setup) -> None:
+        """Work by *setup* from the next pass on."""
+        self.setup = setup
+        await self._store.configure(setup.pools)
+        self.wake()
+
+    async def run(self) -> None:
+        """Go on until cancelled; VMs and their guests are left as they are then."""
+        await self.begin()
+        while True:
+            await self._bell.wait()
+            self._bell.clear()
+            try:
+                await self.turn()
+            except Exception:
+                # One bad pass must not stop the loop; the timer rings again.
+                log.exception("pass_failed")
+                self._metrics.passes_failed.inc()
+
+    async def begin(self) -> None:
+        """Take up what an earlier process left: job routing by today's pools, known targets, runner output."""
+        await self._store.configure(self.setup.pools)
+        self.sight.known_targets |= await self._reader.targets()
+        self._vms.on_change(self.host_changed)
+        for runner in await self._reader.runners(live=True, limit=1000):
+            if runner.state in AT_GITHUB and runner.delivered:
+                await self._vms.follow(runner.name, runner.spec)
+        self.wake()
+
+    async def turn(self) -> None:
+        """Make one pass."""
+        started = perf_counter()
+        world = await self.see()
+        actions = plan(world, now=self._clock())
+        for action in actions:
+            await self._start(action, world)
+        self._metrics.pass_seconds.observe(perf_counter() - started)
+
+    async def see(self) -> World:
+        """Put together what is known now. Looks that failed or were never made are absent, not empty."""
+        setup, sight = self.setup, self.sight
+        # The keys first: an action that ends while the database is read shows in the rows, not as idle.
+        in_hand = frozenset(self._tasks) | frozenset(self._resting)
+        records = await self._reader.records(denying=setup.denying, heads=max(1, len(setup.slots)))
+        self.world = World(
+            names=setup.names,
+            pools=setup.pools,
+            slots=setup.slots,
+            min_free_disk_gb=setup.min_free_disk_gb,
+            draining=records.draining,
+            demand=records.demand,
+            runners=records.runners,
+            work=records.work,
+            unsettled=records.unsettled,
+            cooldowns=records.cooldowns,
+            host=sight.host,
+            host_changed_at=sight.host_changed_at,
+            registrations=dict(sight.registrations),
+            known_targets=frozenset(sight.known_targets),
+            guests=dict(sight.guests),
+            groups=dict(sight.groups),
+            in_hand=in_hand,
+            seen_before=sight.seen_before,
+        )
+        return self.world
+
+    async def _start(self, action: Action, world: World) -> None:
+        if isinstance(action, Stop):
+            boot = self._tasks.get(Boot(action.runner).key)
+            if boot is not None:
+                boot.cancel()
+        if isinstance(action, Claim | Note | Stop):
+            await self._carry_out(action, self._performer.perform(action, world))
+            self.wake()
+            return
+        task = asyncio.create_task(self._carry_out(action, self._performer.perform(action, world)))
+        self._tasks[action.key] = task
+        task.add_done_callback(lambda _: self._put_down(action.key))
+
+    async def _carry_out(self, action: Action, work: Awaitable[None]) -> None:
+        """Carry one action out; a failure rests its key for a while and touches nothing else."""
+        kind = type(action).__name__
+        try:
+            await work
+        except OutsideError as error:
+            self._rest(action.key)
+            self._metrics.actions.labels(kind, error.code).inc()
+            log.warning("action_failed", action=kind, about=action.key, code=error.code, detail=str(error))
+        except InvalidTransition as overtaken:
+            # Two things became true at once; the rows hold the one that was written first.
+            self._metrics.actions.labels(kind, "overtaken").inc()
+            log.info("action_overtaken", action=kind, about=action.key, detail=str(overtaken))
+        except Exception:
+            # One bad VM must not stop the others.
+            self._rest(action.key)
+            self._metrics.actions.labels(kind, "bug").inc()
+            log.exception("action_failed", action=kind, about=action.key)
+        else:
+            self._failures.pop(action.key, None)
+            self._metrics.actions.labels(kind, "ok").inc()
+
+    def _rest(self, key: str) -> None:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        delay = min(LONGEST_REST, FIRST_REST * 2 ** min(failures - 1, 10))
+        self._resting[key] = asyncio.get_running_loop().call_later(delay, self._wake_up, key)
+
+    def _wake_up(self, key: str) -> None:
+        self._resting.pop(key, None)
+        self.wake()
+
+    def _put_down(self, key: str) -> None:
+        self._tasks.pop(key, None)
+        self.wake()
+
+    async def settle(self) -> None:
+        """Wait until no action is under way; passes go on meanwhile if someone runs them."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    async def close(self) -> None:
+        """End every action under way, leaving VMs and their guests as they are."""
+        for handle in self._resting.values():
+            handle.cancel()
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def replace_pools(setup: Setup, pools: tuple[Pool, ...]) -> Setup:
+    """Return *setup* with other pools: what a reload may change while runners are in flight."""
+    return replace(setup, pools=pools)

@@ -1,0 +1,53 @@
+"""What the reconciler remembers between passes: the last looks, and what is in hand.
+
+All of it can be lost at any moment: after a restart every look is simply due again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from app.domain.pools import Target
+from app.domain.sweep import orphan_keys
+from app.domain.world import GroupLook, GuestLook, HostLook, RegistrationsLook, World
+
+
+@dataclass(slots=True)
+class Sight:
+    """The last looks. Only the reconciler's own task changes it."""
+
+    host: HostLook | None = None
+    host_changed_at: datetime | None = None
+    host_trouble: str | None = None  # why the last look at the host failed
+    github_trouble: str | None = None  # why the last question to GitHub had no answer
+    registrations: dict[Target, RegistrationsLook] = field(default_factory=dict)
+    known_targets: set[Target] = field(default_factory=set)
+    guests: dict[str, GuestLook] = field(default_factory=dict)
+    groups: dict[tuple[str, str | None], GroupLook] = field(default_factory=dict)
+    seen_before: frozenset[str] = frozenset()
+
+    def saw_host(self, look: HostLook, world: World) -> None:
+        """Take a new look at the host; orphans in the one before have now been seen."""
+        self.seen_before = orphan_keys(world)
+        self.host, self.host_trouble = look, None
+
+    def saw_registrations(self, target: Target, look: RegistrationsLook, world: World) -> None:
+        """Take a new look at a target's runners; orphans in the one before have now been seen."""
+        self.seen_before = orphan_keys(world)
+        self.registrations[target] = look
+        self.known_targets.add(target)
+
+    def confirmed_absent(self, name: str) -> None:
+        """Forget a VM that the host confirmed to be gone, without waiting for the next look."""
+        self.guests.pop(name, None)
+        if self.host is not None:
+            kept = tuple(vm for vm in self.host.vms if vm.name != name)
+            self.host = replace(self.host, vms=kept)
+
+    def confirmed_unlisted(self, target: Target, name: str) -> None:
+        """Forget a registration that GitHub confirmed to be gone."""
+        look = self.registrations.get(target)
+        if look is not None:
+            kept = tuple(r for r in look.registrations if r.name != name)
+            self.registrations[target] = replace(look, registrations=kept)
