@@ -29,7 +29,7 @@ from app.domain.actions import (
 from app.domain.jobs import JobStatus
 from app.domain.lifecycle import may_destroy
 from app.domain.plan import plan
-from app.domain.pools import Forks, Scope, Target
+from app.domain.pools import Forks, Scope
 from app.domain.runners import RunnerState, StopRequest
 from app.domain.world import Cooldown, GroupLook, RunnerGroup, VMState
 from tests.builders import (

@@ -1,0 +1,259 @@
+"""The admin API: what runs, what waits and why, and the few things an operator may do about it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi.responses import StreamingResponse
+
+from app.api.context import AdminOnly, Context, Ctx, ReloadRefused
+from app.api.models import (
+    CooldownOut,
+    DrainOut,
+    JobDetail,
+    JobOut,
+    JobPage,
+    PoolOut,
+    Refusal,
+    ReloadOut,
+    RunnerDetail,
+    RunnerOut,
+    SlotOut,
+    StatusOut,
+    WokenOut,
+)
+from app.api.stages import stages_of
+from app.db.reader import JobFilter
+from app.db.store import UnknownRunner
+from app.domain.explain import explain
+from app.domain.jobs import JobStatus
+from app.domain.plan import hold_up, pool_hold_up
+from app.domain.runners import RunnerState, StopRequest
+from app.domain.world import World
+
+MAX_ID = 2**63 - 1  # GitHub's ids, and SQLite's integers
+NAME = Path(pattern="^[a-z0-9][a-z0-9-]{0,62}$", description="A runner's name.")
+UNAUTHORIZED = {"model": Refusal, "description": "No valid admin token"}
+MISSING = {"model": Refusal, "description": "There is none such"}
+
+router = APIRouter(prefix="/api/v1", tags=["admin"], dependencies=[AdminOnly], responses={401: UNAUTHORIZED})
+
+
+def world_of(context: Context) -> World:
+    """Return the world as the last pass saw it, or answer 503 in the moment before the first."""
+    world = context.reconciler.world
+    if world is None:
+        raise HTTPException(503, "The first pass is still under way: ask again in a moment.")
+    return world
+
+
+NOT_YET = {503: {"model": Refusal, "description": "The first pass is still under way"}}
+
+
+@router.get("/status", responses=NOT_YET)
+async def status(context: Ctx) -> StatusOut:
+    """Return the state of the whole."""
+    world, now = world_of(context), context.clock()
+    counts = await context.reader.counts()
+    return StatusOut(
+        version=context.version,
+        started_at=context.started_at,
+        uptime=(now - context.started_at).total_seconds(),
+        draining=world.draining,
+        slots=len(world.slots),
+        slots_used=len(world.live),
+        queued=counts.get(JobStatus.QUEUED, 0),
+        in_progress=counts.get(JobStatus.IN_PROGRESS, 0),
+        oldest_unserved=min((demand.oldest for demand in world.demand), default=None),
+        cooldowns=[CooldownOut.of(cooldown) for cooldown in world.cooldowns],
+        quota=context.quota(),
+        warnings=list(context.health.warnings),
+    )
+
+
+@router.get("/slots")
+async def slots(context: Ctx) -> list[SlotOut]:
+    """Return every slot and what holds it."""
+    holders = {runner.slot: runner for runner in await context.reader.runners(live=True, limit=1000)}
+    names = list(dict.fromkeys([*context.reconciler.setup.slots, *sorted(holders)]))
+    return [
+        SlotOut(
+            slot=slot,
+            state=holder.state if (holder := holders.get(slot)) else "free",
+            runner=holder.name if holder else None,
+            pool=holder.pool if holder else None,
+            since=holder.since if holder else None,
+        )
+        for slot in names
+    ]
+
+
+@router.get("/jobs", responses={400: {"model": Refusal, "description": "A cursor we did not make"}})
+async def jobs(
+    context: Ctx,
+    status: JobStatus | None = None,
+    repository: Annotated[str | None, Query(max_length=200)] = None,
+    pool: Annotated[str | None, Query(max_length=63)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> JobPage:
+    """Return jobs, newest first."""
+    wanted = JobFilter(status=status, repository=repository, pool=pool)
+    found = await context.reader.jobs(wanted, limit=limit + 1, after=_read_cursor(cursor))
+    page = found[:limit]
+    more = len(found) > limit
+    following = _cursor(page[-1].received_at, page[-1].id) if more else None
+    return JobPage(items=[JobOut.of(job) for job in page], next_cursor=following)
+
+
+def _cursor(at: datetime, job_id: int) -> str:
+    return base64.urlsafe_b64encode(f"{at.isoformat()} {job_id}".encode()).decode()
+
+
+def _read_cursor(cursor: str | None) -> tuple[datetime, int] | None:
+    if cursor is None:
+        return None
+    try:
+        at, _, job_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
+        read = datetime.fromisoformat(at), int(job_id)
+    except (ValueError, binascii.Error) as error:
+        raise HTTPException(400, "This cursor is none of ours: leave it out to begin anew.") from error
+    if read[0].tzinfo is None or not 0 <= read[1] <= MAX_ID:
+        raise HTTPException(400, "This cursor is none of ours: leave it out to begin anew.")
+    return read
+
+
+@router.get("/jobs/{job_id}", responses={404: MISSING} | NOT_YET)
+async def job(context: Ctx, job_id: Annotated[int, Path(ge=0, le=MAX_ID)]) -> JobDetail:
+    """Return a job, its way so far, and why it stands where it does."""
+    found = await context.reader.job(job_id)
+    if found is None:
+        raise HTTPException(404, f"No job {job_id} is recorded.")
+    ran_on = await context.reader.runner(found.runner) if found.runner else None
+    return JobDetail(
+        **JobOut.of(found).model_dump(),
+        stages=stages_of(found, *(ran_on or (None, []))),
+        explanation=explain(found, world_of(context), now=context.clock()),
+    )
+
+
+@router.get("/runners")
+async def runners(
+    context: Ctx, *, live: bool = False, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> list[RunnerOut]:
+    """Return runners, newest first; `live=true` leaves out those that are gone."""
+    return [RunnerOut.of(runner) for runner in await context.reader.runners(live=live, limit=limit)]
+
+
+@router.get("/runners/{name}", responses={404: MISSING})
+async def runner(context: Ctx, name: Annotated[str, NAME]) -> RunnerDetail:
+    """Return a runner with its history."""
+    found = await context.reader.runner(name)
+    if found is None:
+        raise HTTPException(404, f"No runner {name} is recorded.")
+    return RunnerDetail.with_history(*found)
+
+
+@router.delete(
+    "/runners/{name}",
+    status_code=202,
+    responses={404: MISSING, 409: {"model": Refusal, "description": "It has ended already"}},
+)
+async def stop(context: Ctx, name: Annotated[str, NAME], *, force: bool = False) -> RunnerOut:
+    """Stop a runner: GitHub is asked first, and one that works is left alone unless `force` is given."""
+    found = await context.reader.runner(name)
+    if found is not None and found[0].state is RunnerState.GONE:
+        raise HTTPException(409, f"Runner {name} has ended already.")
+    try:
+        asked = await context.store.request_stop(name, StopRequest.FORCE if force else StopRequest.ASK)
+    except UnknownRunner as error:
+        raise HTTPException(404, f"No runner {name} is recorded.") from error
+    context.reconciler.wake()
+    return RunnerOut.of(asked)
+
+
+@router.get(
+    "/runners/{name}/logs",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/plain": {}}}, 404: MISSING},
+)
+async def logs(context: Ctx, name: Annotated[str, NAME]) -> StreamingResponse:
+    """Return the kept output of the VM and of the runner in it. It is text of the job's: trust none of it."""
+    files = context.vms.logs(name)
+    if not files:
+        raise HTTPException(404, f"No output of {name} is kept.")
+
+    def chunks() -> Iterator[bytes]:
+        for file in files:
+            yield f"==> {file.name} <==\n".encode()
+            with file.open("rb") as opened:
+                while chunk := opened.read(65536):
+                    yield chunk
+            yield b"\n"
+
+    return StreamingResponse(chunks(), media_type="text/plain; charset=utf-8")
+
+
+@router.get("/pools", responses=NOT_YET)
+async def pools(context: Ctx) -> list[PoolOut]:
+    """Return the pools in force, with demand, supply and health."""
+    world, now = world_of(context), context.clock()
+    images = world.host.images if world.host else frozenset()
+    shown = []
+    for pool in context.reconciler.setup.pools:
+        states = Counter(str(runner.state) for runner in world.live if runner.pool == pool.name)
+        waiting = sum(demand.count for demand in world.demand if demand.pool == pool.name)
+        shown.append(
+            PoolOut.of(
+                pool,
+                image_ready=pool.image in images,
+                demand=waiting,
+                runners=dict(states),
+                held_up=hold_up(world, now) or pool_hold_up(pool, world, now),
+            )
+        )
+    return shown
+
+
+@router.post("/drain")
+async def drain(context: Ctx) -> DrainOut:
+    """Start nothing new, and let what runs finish; it outlives a restart."""
+    return await _set_draining(context, draining=True)
+
+
+@router.post("/resume")
+async def resume(context: Ctx) -> DrainOut:
+    """Start runners again."""
+    return await _set_draining(context, draining=False)
+
+
+async def _set_draining(context: Context, *, draining: bool) -> DrainOut:
+    await context.store.set_draining(draining)
+    context.reconciler.wake()
+    return DrainOut(draining=draining)
+
+
+@router.post("/reconcile", status_code=202)
+async def reconcile(context: Ctx) -> WokenOut:
+    """Look at the host again now, and make a pass."""
+    context.reconciler.host_changed()
+    return WokenOut(woken=True)
+
+
+@router.post(
+    "/reload",
+    responses={409: {"model": Refusal, "description": "The configuration is not valid; nothing changed"}},
+)
+async def reload(context: Ctx) -> ReloadOut:
+    """Read the configuration again and take its pools; all of it or nothing."""
+    try:
+        done = await context.reload()
+    except ReloadRefused as refusal:
+        raise HTTPException(409, refusal.problems) from refusal
+    return ReloadOut.model_validate(done)

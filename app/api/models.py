@@ -1,0 +1,238 @@
+"""The JSON of the admin API. Times are RFC 3339 in UTC."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from app.db.reader import Transition
+from app.domain.jobs import Job, JobStatus
+from app.domain.pools import Pool
+from app.domain.runners import Runner, RunnerState
+from app.domain.world import Cooldown
+
+
+class Out(BaseModel):
+    """A read-only answer."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class JobOut(Out):
+    """A job as GitHub last told us."""
+
+    id: int
+    run_id: int
+    run_attempt: int
+    name: str
+    workflow: str | None
+    repository: str
+    labels: list[str]
+    status: JobStatus
+    conclusion: str | None
+    pool: str | None
+    runner: str | None
+    url: str
+    queued_at: datetime
+    received_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+
+    @classmethod
+    def of(cls, job: Job) -> JobOut:
+        """Show *job*."""
+        return cls.model_validate(job)
+
+
+class JobPage(Out):
+    """Jobs, newest first."""
+
+    items: list[JobOut]
+    next_cursor: str | None
+
+
+class Stage(Out):
+    """A step of a job's way, and when it was reached."""
+
+    name: str
+    at: datetime
+    detail: str = ""
+
+
+class JobDetail(JobOut):
+    """A job with its way so far and why it stands where it does."""
+
+    stages: list[Stage]
+    explanation: str
+
+
+class SlotOut(Out):
+    """A place for one VM."""
+
+    slot: str
+    state: str  # "free", or the state of the runner that holds it
+    runner: str | None
+    pool: str | None
+    since: datetime | None
+
+
+class RunnerOut(Out):
+    """One attempt: a slot, a VM and a registration under one name."""
+
+    name: str
+    pool: str
+    slot: str
+    state: RunnerState
+    since: datetime
+    created_at: datetime
+    reason: str
+    target: str | None
+    job_id: int | None
+    image: str | None
+    runner_version: str | None
+    stop_requested: str | None
+
+    @classmethod
+    def of(cls, runner: Runner) -> RunnerOut:
+        """Show *runner*."""
+        return cls(**_runner_fields(runner))
+
+
+class TransitionOut(Out):
+    """A change of a runner's state."""
+
+    from_state: RunnerState | None
+    to_state: RunnerState
+    at: datetime
+    reason: str
+
+
+class RunnerDetail(RunnerOut):
+    """A runner with its history, oldest transition first."""
+
+    history: list[TransitionOut]
+
+    @classmethod
+    def with_history(cls, runner: Runner, history: list[Transition]) -> RunnerDetail:
+        """Show *runner* and how it came to where it is."""
+        rows = [TransitionOut.model_validate(transition) for transition in history]
+        return cls(**_runner_fields(runner), history=rows)
+
+
+class CooldownOut(Out):
+    """Failures that hold something up, and when it is tried again."""
+
+    scope: str
+    reason: str
+    detail: str
+    failures: int
+    until: datetime
+
+    @classmethod
+    def of(cls, cooldown: Cooldown) -> CooldownOut:
+        """Show *cooldown*."""
+        return cls.model_validate(cooldown)
+
+
+class PoolOut(Out):
+    """A pool's configuration in force, with its demand, supply and health."""
+
+    name: str
+    labels: list[str]
+    image: str
+    repositories: list[str]
+    scope: str
+    runner_group: str | None
+    forks: str
+    cpu: int | None
+    memory_mib: int | None
+    disk_gb: int | None
+    max_runners: int | None
+    max_per_repository: int | None
+    priority: int
+    network: str
+    boot_timeout: float  # s
+    idle_timeout: float  # s
+    job_timeout: float  # s
+    image_ready: bool
+    demand: int
+    runners: dict[str, int]
+    held_up: str | None
+
+    @classmethod
+    def of(cls, pool: Pool, **now: Any) -> PoolOut:
+        """Show *pool*, with what is true of it *now*."""
+        names = {name for name in cls.model_fields if hasattr(pool, name)}
+        values: dict[str, Any] = {name: getattr(pool, name) for name in names}
+        values["labels"] = list(pool.runner_labels)
+        for name in ("boot_timeout", "idle_timeout", "job_timeout"):
+            values[name] = values[name].total_seconds()
+        return cls(**values, **now)
+
+
+class StatusOut(Out):
+    """The state of the whole, on one page."""
+
+    version: str
+    started_at: datetime
+    uptime: float  # s
+    draining: bool
+    slots: int
+    slots_used: int
+    queued: int
+    in_progress: int
+    oldest_unserved: datetime | None
+    cooldowns: list[CooldownOut]
+    quota: dict[str, dict[str, int | str]]
+    warnings: list[str]
+
+
+class HealthOut(Out):
+    """Whether it lives."""
+
+    status: str
+
+
+class ReadyOut(Out):
+    """Whether it can do its work, and why not."""
+
+    ready: bool
+    problems: list[str]  # each of them makes it not ready
+    degraded: list[str]  # it works, with less
+
+
+class DrainOut(Out):
+    """Whether anything new starts."""
+
+    draining: bool
+
+
+class WokenOut(Out):
+    """The loop was asked to look again."""
+
+    woken: bool
+
+
+class ReloadOut(Out):
+    """What a reload changed."""
+
+    pools: list[str]
+    changed: list[str]
+    removed: list[str]
+    needs_restart: list[str]
+
+
+class Refusal(BaseModel):
+    """An error answer."""
+
+    detail: Any
+
+
+def _runner_fields(runner: Runner) -> dict[str, Any]:
+    names = (
+        "name", "pool", "slot", "state", "since", "created_at", "reason", "job_id", "image", "runner_version",
+    )  # fmt: skip
+    values = {name: getattr(runner, name) for name in names}
+    return values | {"target": str(runner.target) if runner.target else None, "stop_requested": runner.stop}

@@ -1,0 +1,61 @@
+"""Fixtures that more than one folder uses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from app.db.database import Database, open_engine
+from app.db.migrate import upgrade
+from app.db.reader import Reader
+from app.db.store import Store
+from tests.builders import NOW, a_pool
+
+
+def pytest_configure() -> None:
+    # Said once, no loop is made by merely asking for one (Python < 3.14), which nobody would close.
+    asyncio.set_event_loop(None)
+
+
+@dataclass(slots=True)
+class Clock:
+    """A clock that a test sets."""
+
+    now: datetime = field(default=NOW)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_(self, **span: float) -> None:
+        """Let time pass: ``clock.pass_(seconds=5)``."""
+        self.now += timedelta(**span)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """Open a migrated database in a file, on the caller's thread."""
+    path = tmp_path / "cidermill.db"
+    upgrade(path)
+    database = Database(open_engine(path), inline=True)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> Store:
+    return Store(database, [a_pool()])
+
+
+@pytest.fixture
+def reader(database: Database) -> Reader:
+    return Reader(database)
