@@ -22,20 +22,21 @@ from app.domain.pools import Target
 from app.domain.runners import Runner, RunnerState
 from app.domain.world import Cooldown, Demand, Head
 
-# One walk along ix_job_line. A fork's job is no demand of a pool that denies forks.
+# One walk along ix_job_line to count, and one short one a group for its heads; the index holds all that is asked.
+# A fork's job is no demand of a pool that denies forks.
+WAITS = """status = 'queued' AND pool IS NOT NULL
+           AND (fork IS NOT 1 OR pool NOT IN (SELECT value FROM json_each(:denying)))"""
 LINE = text(
-    """
-    SELECT pool, repository, organization, private, id, queued_at, received_at, checked_at, fork, n, total
-    FROM (
-        SELECT pool, repository, organization, private, id, queued_at, received_at, checked_at, fork,
-               row_number() OVER w AS n, count(*) OVER (PARTITION BY pool, repository) AS total
-        FROM job
-        WHERE status = 'queued' AND pool IS NOT NULL
-          AND NOT (coalesce(fork, 0) AND pool IN (SELECT value FROM json_each(:denying)))
-        WINDOW w AS (PARTITION BY pool, repository ORDER BY queued_at, id)
+    f"""
+    SELECT job.pool, job.repository, organization, private, id, queued_at, received_at, checked_at, fork, total
+    FROM (SELECT pool, repository, count(*) AS total FROM job WHERE {WAITS} GROUP BY pool, repository) AS line
+    JOIN job ON job.id IN (
+        SELECT id FROM job AS head
+        WHERE {WAITS} AND head.pool = line.pool AND head.repository = line.repository
+        ORDER BY queued_at, id LIMIT :heads
     )
-    WHERE n <= :heads
-    """
+    ORDER BY line.pool, line.repository, queued_at, id
+    """  # noqa: S608  # no value is put in: WAITS is ours
 ).columns(
     JOB.c.pool,
     JOB.c.repository,
@@ -211,7 +212,7 @@ def _demand(connection: Connection, denying: str, heads: int) -> tuple[Demand, .
             organization=rows[0].organization,
             private=rows[0].private,
             count=rows[0].total,
-            heads=tuple(map(_head, sorted(rows, key=lambda row: row.n))),
+            heads=tuple(map(_head, rows)),
         )
         for (pool, repository), rows in groups.items()
     )

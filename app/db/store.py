@@ -6,13 +6,14 @@ domain. What the database refuses comes out as a named error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Table, bindparam, delete, select, update
+from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.exc import IntegrityError
 
 from app.db.database import Database
@@ -36,7 +37,10 @@ from app.domain.pools import Pool, pool_for
 from app.domain.runners import Runner, RunnerState, StopRequest, advance
 
 DRAINING = "draining"
-Route = Callable[[Job], str | None]
+
+# The webhook door's statements are built once: building one costs more than running it.
+NEW_DELIVERY = insert(DELIVERY).on_conflict_do_nothing()
+JOB_BY_ID = select(JOB).where(JOB.c.id == bindparam("job"))
 
 
 class SlotTaken(Exception):
@@ -87,7 +91,6 @@ class Store:
         """
 
         def work(connection: Connection) -> bool:
-            known = insert(DELIVERY).on_conflict_do_nothing()
             values = {
                 "guid": delivery.guid,
                 "event": delivery.event,
@@ -96,7 +99,7 @@ class Store:
                 "job_id": event.id if event else None,
                 "received_at": at,
             }
-            if connection.execute(known, values).rowcount == 0:
+            if connection.execute(NEW_DELIVERY, values).rowcount == 0:
                 return False
             if event is not None:
                 self._fold(connection, event, at)
@@ -196,7 +199,7 @@ class Store:
                 at=at,
                 jitter=jitter,
             )
-            _upsert(connection, COOLDOWN, cooldown_values(cooldown), ["scope", "reason"])
+            connection.execute(_upsert(COOLDOWN), cooldown_values(cooldown))
 
         await self._db.write(work)
 
@@ -211,7 +214,7 @@ class Store:
 
         def work(connection: Connection) -> None:
             if draining:
-                _upsert(connection, FLAG, {"name": DRAINING, "value": "1"}, ["name"])
+                connection.execute(_upsert(FLAG), {"name": DRAINING, "value": "1"})
             else:
                 connection.execute(delete(FLAG).where(FLAG.c.name == DRAINING))
 
@@ -235,7 +238,7 @@ class Store:
         return await self._db.write(work)
 
     def _fold(self, connection: Connection, event: WorkflowJobEvent, at: datetime) -> Job:
-        row = connection.execute(select(JOB).where(JOB.c.id == event.id)).first()
+        row = connection.execute(JOB_BY_ID, {"job": event.id}).first()
         known = job_from(row) if row else None
         job = merge(known, event, at=at)
         job = replace(job, pool=self._pool_of(job))
@@ -251,7 +254,7 @@ class Store:
 
 
 def _save_job(connection: Connection, job: Job) -> None:
-    _upsert(connection, JOB, job_values(job), ["id"])
+    connection.execute(_upsert(JOB), job_values(job))
 
 
 def _load_runner(connection: Connection, name: str) -> Runner:
@@ -279,7 +282,9 @@ def _add_history(connection: Connection, runner: Runner, before: RunnerState | N
     )
 
 
-def _upsert(connection: Connection, table: Table, values: dict[str, Any], key: list[str]) -> None:
+@cache
+def _upsert(table: Table) -> Insert:
     statement = insert(table)
-    changes = {name: statement.excluded[name] for name in values if name not in key}
-    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changes), values)
+    key = [column.name for column in table.primary_key]
+    changes = {column.name: statement.excluded[column.name] for column in table.c if column.name not in key}
+    return statement.on_conflict_do_update(index_elements=key, set_=changes)

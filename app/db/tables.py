@@ -55,6 +55,7 @@ class JobRow(SQLModel, table=True):
             "repository",
             "queued_at",
             "id",
+            "fork",
             sqlite_where=text("status = 'queued' AND pool IS NOT NULL"),
         ),
         Index("ix_job_open", "status", sqlite_where=text("status != 'completed'")),

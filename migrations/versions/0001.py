@@ -68,7 +68,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_job'))
     )
     op.create_index('ix_job_completed_at', 'job', ['completed_at'], unique=False, sqlite_where=sa.text("status = 'completed'"))
-    op.create_index('ix_job_line', 'job', ['pool', 'repository', 'queued_at', 'id'], unique=False, sqlite_where=sa.text("status = 'queued' AND pool IS NOT NULL"))
+    op.create_index('ix_job_line', 'job', ['pool', 'repository', 'queued_at', 'id', 'fork'], unique=False, sqlite_where=sa.text("status = 'queued' AND pool IS NOT NULL"))
     op.create_index('ix_job_open', 'job', ['status'], unique=False, sqlite_where=sa.text("status != 'completed'"))
     op.create_index('ix_job_received_at', 'job', ['received_at', 'id'], unique=False)
     op.create_index('ix_job_runner', 'job', ['runner'], unique=False, sqlite_where=sa.text('runner IS NOT NULL'))
