@@ -7,12 +7,12 @@ import binascii
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Query
 from fastapi.responses import StreamingResponse
 
-from app.api.context import AdminOnly, Context, Ctx, ReloadRefused
+from app.api.context import AdminOnly, Context, Ctx, ReloadRefused, Responses
 from app.api.models import (
     CooldownOut,
     DrainOut,
@@ -39,8 +39,8 @@ from app.domain.world import World
 
 MAX_ID = 2**63 - 1  # GitHub's ids, and SQLite's integers
 NAME = Path(pattern="^[a-z0-9][a-z0-9-]{0,62}$", description="A runner's name.")
-UNAUTHORIZED = {"model": Refusal, "description": "No valid admin token"}
-MISSING = {"model": Refusal, "description": "There is none such"}
+UNAUTHORIZED: dict[str, Any] = {"model": Refusal, "description": "No valid admin token"}
+MISSING: dict[str, Any] = {"model": Refusal, "description": "There is none such"}
 
 router = APIRouter(prefix="/api/v1", tags=["admin"], dependencies=[AdminOnly], responses={401: UNAUTHORIZED})
 
@@ -53,7 +53,7 @@ def world_of(context: Context) -> World:
     return world
 
 
-NOT_YET = {503: {"model": Refusal, "description": "The first pass is still under way"}}
+NOT_YET: Responses = {503: {"model": Refusal, "description": "The first pass is still under way"}}
 
 
 @router.get("/status", responses=NOT_YET)
@@ -129,7 +129,7 @@ def _read_cursor(cursor: str | None) -> tuple[datetime, int] | None:
     return read
 
 
-@router.get("/jobs/{job_id}", responses={404: MISSING} | NOT_YET)
+@router.get("/jobs/{job_id}", responses={404: MISSING, **NOT_YET})
 async def job(context: Ctx, job_id: Annotated[int, Path(ge=0, le=MAX_ID)]) -> JobDetail:
     """Return a job, its way so far, and why it stands where it does."""
     found = await context.reader.job(job_id)

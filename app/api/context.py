@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -16,6 +16,8 @@ from app.db.store import Store
 from app.metrics import Metrics
 from app.ports import VMBackend
 from app.reconcile import Reconciler
+
+Responses = dict[int | str, dict[str, Any]]  # what a route may answer, for the OpenAPI document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

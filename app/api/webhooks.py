@@ -13,7 +13,7 @@ import structlog
 from fastapi import APIRouter, HTTPException, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.api.context import Ctx
+from app.api.context import Ctx, Responses
 from app.api.models import Refusal
 from app.db import store
 from app.github.webhook import BadPayload, BadSignature, parse
@@ -24,7 +24,7 @@ router = APIRouter(tags=["webhooks"])
 MAX_BODY = 1_000_000  # bytes; a workflow_job is 8 to 15 kB
 BODY_SECONDS = 10.0  # GitHub gives up then
 
-DOCUMENTED = {
+DOCUMENTED: Responses = {
     202: {"description": "Recorded, or known already"},
     204: {"description": "Authentic, and not for us"},
     400: {"model": Refusal, "description": "Not JSON, or not sent in time"},

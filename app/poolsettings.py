@@ -1,0 +1,162 @@
+"""``[[pool]]`` of the TOML file: every key, its default and its rule."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from ipaddress import ip_network
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from app.domain.pools import MAX_POOL_NAME, RESERVED_POOL_NAMES, Forks, Pool, Scope
+from app.durations import Duration
+
+# Labels that say what any Mac is; a pool needs one that says which.
+COMMON_LABELS = frozenset({"self-hosted", "macos", "arm64", "x64", "arm", "linux", "windows"})
+POOL_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+REPOSITORY_PATTERN = re.compile(r"[A-Za-z0-9._*?-]+/[A-Za-z0-9._*?-]+")
+IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
+RUNNER_DIR = re.compile(r"(~|/[A-Za-z0-9._-]+)(/[A-Za-z0-9._-]+)*")
+NETWORK = re.compile(r"softnet|nat|bridged:[A-Za-z0-9]+")
+MIN_CPU = 4  # tart refuses fewer for a macOS guest
+
+
+class PoolSettings(BaseModel):
+    """One pool as it is written; :meth:`pool` is what the rest works with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    name: str
+    labels: tuple[str, ...] = Field(min_length=1, max_length=97)
+    image: str
+    repositories: tuple[str, ...] = Field(min_length=1)
+    scope: Scope = Scope.AUTO
+    runner_group: str | None = Field(default=None, min_length=1)
+    forks: Forks = Forks.ALLOW
+    default_labels: bool = True
+    cpu: int | None = Field(default=None, ge=MIN_CPU, le=64)
+    memory_mib: int | None = Field(default=None, ge=2048, le=1048576)
+    disk_gb: int | None = Field(default=None, ge=20, le=8000)
+    max_runners: int | None = Field(default=None, ge=1)
+    max_per_repository: int | None = Field(default=None, ge=1)
+    priority: int = Field(default=0, ge=-1000, le=1000)
+    min_ready: int = Field(default=0, ge=0)
+    start: Literal["cold", "snapshot"] = "cold"
+    network: str = "softnet"
+    network_allow: tuple[str, ...] = ()
+    network_block: tuple[str, ...] = ()
+    runner_dir: str = "~/actions-runner"
+    boot_timeout: Duration = timedelta(minutes=5)
+    idle_timeout: Duration = timedelta(minutes=5)
+    job_timeout: Duration = timedelta(hours=6, minutes=15)
+    orchard: dict[str, object] | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if POOL_NAME.fullmatch(value) is None or len(value) > MAX_POOL_NAME:
+            msg = f"use a-z, 0-9 and inner dashes, at most {MAX_POOL_NAME} characters"
+            raise ValueError(msg)
+        if value in RESERVED_POOL_NAMES:
+            msg = f"{value!r} is part of the names of our own VMs: choose another"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("labels")
+    @classmethod
+    def _check_labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for label in value:
+            if not label.strip() or len(label) > 256 or "," in label or not label.isprintable():
+                msg = f"{label[:40]!r} is no label: 1 to 256 printable characters, no comma"
+                raise ValueError(msg)
+        if all(label.casefold() in COMMON_LABELS for label in value):
+            msg = "name at least one label of your own, such as the image's name: others would take any Mac's jobs"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("image")
+    @classmethod
+    def _check_image(cls, value: str) -> str:
+        if IMAGE.fullmatch(value) is None:
+            msg = "name a local VM, or an image such as ghcr.io/OWNER/NAME:TAG"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("repositories")
+    @classmethod
+    def _check_repositories(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            if REPOSITORY_PATTERN.fullmatch(pattern) is None:
+                msg = f'{pattern[:100]!r} is no pattern of repositories: write "owner/name" or "owner/*"'
+                raise ValueError(msg)
+            if not pattern.partition("/")[0].strip("*?"):
+                msg = (
+                    f"{pattern!r} would let anyone who installs the App run code on this Mac: name the owner"
+                )
+                raise ValueError(msg)
+        return value
+
+    @field_validator("network")
+    @classmethod
+    def _check_network(cls, value: str) -> str:
+        if NETWORK.fullmatch(value) is None:
+            msg = 'write "softnet", "nat" or "bridged:INTERFACE"'
+            raise ValueError(msg)
+        return value
+
+    @field_validator("network_allow", "network_block")
+    @classmethod
+    def _check_cidrs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for cidr in value:
+            try:
+                ip_network(cidr)
+            except ValueError as error:
+                msg = f'{cidr[:60]!r} is no network: write it as "192.168.1.0/24"'
+                raise ValueError(msg) from error
+        return value
+
+    @field_validator("runner_dir")
+    @classmethod
+    def _check_runner_dir(cls, value: str) -> str:
+        if RUNNER_DIR.fullmatch(value) is None:
+            msg = 'write an absolute path or one below "~/", of letters, digits, ".", "_" and "-"'
+            raise ValueError(msg)
+        return value
+
+    @field_validator("boot_timeout", "idle_timeout", "job_timeout")
+    @classmethod
+    def _check_times(cls, value: timedelta) -> timedelta:
+        if not timedelta(seconds=1) <= value <= timedelta(days=5):
+            msg = "from 1 second to 5 days"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> PoolSettings:
+        if self.scope is Scope.ORGANIZATION and self.max_per_repository is not None:
+            msg = (
+                'max_per_repository cannot be kept with scope = "organization", where GitHub and not CiderMill '
+                'picks the job: leave scope out or set it to "repository"'
+            )
+            raise ValueError(msg)
+        if self.scope is Scope.REPOSITORY and self.runner_group is not None:
+            msg = 'runner_group is for organizations: leave it out with scope = "repository"'
+            raise ValueError(msg)
+        if (self.network_allow or self.network_block) and self.network != "softnet":
+            msg = f'network_allow and network_block need network = "softnet", not "{self.network}"'
+            raise ValueError(msg)
+        if self.min_ready:
+            msg = "min_ready: warm VMs are not built yet; leave it out"
+            raise ValueError(msg)
+        if self.start == "snapshot":
+            msg = 'start = "snapshot" is not built yet; leave it out'
+            raise ValueError(msg)
+        if self.orchard is not None:
+            msg = "[pool.orchard]: Orchard is not built yet; leave the table out"
+            raise ValueError(msg)
+        return self
+
+    def pool(self) -> Pool:
+        """Return the pool as the rest of the program knows it."""
+        return Pool(**self.model_dump(exclude={"min_ready", "start", "orchard"}))

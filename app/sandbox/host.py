@@ -1,0 +1,178 @@
+"""A model of the host: VMs in memory, on whatever clock the event loop runs.
+
+It keeps to the port's contract as the tart adapter does, without processes or files, so that tests and
+simulations can hold thousands of VM lives, let any step fail, and run on virtual time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from app.domain.pools import Pool
+from app.domain.world import VM, GuestLook, HostLook, VMState
+from app.ports import GuestFacts, JitConfig, VMError, VMTimeout
+
+HOST_LIMIT = 2
+
+
+@dataclass(slots=True)
+class ModelVM:
+    """One VM of the model."""
+
+    name: str
+    state: VMState = VMState.STOPPED
+    ready: bool = False
+    jit: JitConfig | None = None
+    runner_alive: bool = False
+    worker_alive: bool = False
+    exit_code: int | None = None
+    ending: str | None = None
+
+
+@dataclass(slots=True)
+class HostFaults:
+    """What goes wrong, on purpose: each entry is used up by one call of that verb, first in first out."""
+
+    look: list[VMError] = field(default_factory=list)
+    prepare: list[VMError] = field(default_factory=list)
+    start: list[VMError] = field(default_factory=list)
+    deliver: list[VMError] = field(default_factory=list)
+    deliver_lost: list[VMError] = field(default_factory=list)  # it arrived, and its answer did not
+    probe: list[VMError] = field(default_factory=list)
+    delete: list[VMError] = field(default_factory=list)
+
+
+class ModelHost:
+    """A Mac's worth of VMs behind ``ports.VMBackend``."""
+
+    def __init__(self, clock: Callable[[], datetime], *, boot_seconds: float = 0.0) -> None:
+        self.vms: dict[str, ModelVM] = {}
+        self.images = {"sequoia"}
+        self.faults = HostFaults()
+        self.boot_seconds = boot_seconds
+        self.free_disk_gb = 100.0
+        self.limit = HOST_LIMIT
+        self.calls: Counter[str] = Counter()
+        self.most_running = 0
+        self.connected: Callable[[ModelVM], None] = lambda _: None  # a runner in a guest starts
+        self._clock = clock
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def running(self) -> list[ModelVM]:
+        """The VMs that take one of the host's places now."""
+        return [vm for vm in self.vms.values() if vm.state is VMState.RUNNING]
+
+    def end(self, name: str, ending: str = "guest_powered_off") -> None:
+        """Let a VM end, as when its guest powers off or crashes."""
+        vm = self.vms[name]
+        vm.state, vm.ending = VMState.STOPPED, ending
+        vm.runner_alive = vm.worker_alive = False
+        for callback in self._callbacks:
+            callback()
+
+    async def look(self) -> HostLook:
+        """List the VMs."""
+        self._spend("look")
+        listed = tuple(VM(name=vm.name, state=vm.state, ending=vm.ending) for vm in self.vms.values())
+        return HostLook(
+            at=self._clock(),
+            vms=listed,
+            free_disk_gb=self.free_disk_gb,
+            images=frozenset(self.images),
+            limit=self.limit,
+        )
+
+    async def prepare(self, image: str) -> None:
+        """Make an image clonable."""
+        self._spend("prepare")
+        self.images.add(image)
+
+    async def start(self, name: str, spec: Pool) -> GuestFacts:
+        """Boot a VM, or go on waiting for one that runs."""
+        self._spend("start")
+        vm = self.vms.get(name)
+        if vm is None:
+            vm = self.vms[name] = ModelVM(name)
+            if len(self.running) >= self.limit:
+                msg = "The number of VMs exceeds the system limit"
+                raise VMError(msg, reason="vm_limit", host_wide=True)
+            vm.state = VMState.RUNNING
+            self.most_running = max(self.most_running, len(self.running))
+        elif vm.state is not VMState.RUNNING:
+            msg = f"{name} exists and does not run"
+            raise VMError(msg, reason="interrupted")
+        try:
+            async with asyncio.timeout(spec.boot_timeout.total_seconds()):
+                await asyncio.sleep(self.boot_seconds)
+        except TimeoutError as error:
+            msg = f"{name} did not answer in time"
+            raise VMTimeout(msg, reason="boot_timeout") from error
+        if vm.state is not VMState.RUNNING:
+            msg = f"{name} ended while booting"
+            raise VMError(msg, reason=vm.ending or "vm_ended")
+        vm.ready = True
+        return GuestFacts(image=f"{spec.image}@sha256:model", runner_version="2.336.0")
+
+    async def deliver(self, name: str, spec: Pool, jit: JitConfig) -> None:
+        """Start the runner in a guest, once."""
+        del spec
+        self._spend("deliver")
+        vm = self._up(name)
+        if vm.jit is not None:
+            msg = f"{name} took a JIT config before"
+            raise VMError(msg, reason="delivered_before")
+        vm.jit, vm.runner_alive = jit, True
+        self.connected(vm)
+        if self.faults.deliver_lost:
+            raise self.faults.deliver_lost.pop(0)
+
+    async def probe(self, name: str) -> GuestLook:
+        """Ask a guest."""
+        self._spend("probe")
+        vm = self._up(name)
+        return GuestLook(
+            at=self._clock(),
+            delivered=vm.jit is not None,
+            runner_alive=vm.runner_alive,
+            worker_alive=vm.worker_alive,
+            exit_code=vm.exit_code,
+        )
+
+    async def follow(self, name: str, spec: Pool) -> None:
+        """Do nothing: the model has no output."""
+
+    async def delete(self, name: str) -> None:
+        """Remove a VM; absent is success."""
+        self._spend("delete")
+        self.vms.pop(name, None)
+
+    def logs(self, name: str) -> tuple[Path, ...]:
+        """Return nothing: the model has no output."""
+        del name
+        return ()
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call back when a VM ends."""
+        self._callbacks = [callback]
+
+    async def close(self) -> None:
+        """Leave everything as it is."""
+
+    def _up(self, name: str) -> ModelVM:
+        vm = self.vms.get(name)
+        if vm is None or vm.state is not VMState.RUNNING or not vm.ready:
+            msg = f"{name} does not answer"
+            raise VMError(msg, reason="guest_silent")
+        return vm
+
+    def _spend(self, verb: str) -> None:
+        self.calls[verb] += 1
+        faults: list[VMError] = getattr(self.faults, verb)
+        if faults:
+            raise faults.pop(0)

@@ -1,0 +1,271 @@
+"""The one Settings model: every setting, its default and its rule.
+
+:func:`app.configfile.load` fills it from the environment, ``.env`` and the TOML file; it is built in the
+composition root and never imported elsewhere as a value. A bad value stops the start with a sentence that names
+the key and the mend, and never shows a secret.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import stat
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+import psutil
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from app.domain.pools import Forks, Pool
+from app.durations import Duration
+from app.poolsettings import PoolSettings
+
+APPLE_LIMIT = 2  # macOS VMs that run at a time on one Mac; docs/contracts/tart.md §3.7
+HOST_MEMORY_MIB = 4096  # left to macOS itself
+HOST_NAME = re.compile(r"[a-z0-9]{1,20}")
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+GHES_VERSION = "2022-11-28"
+
+
+def default_host_name() -> str:
+    """Return this machine's name, reduced to what names of ours may hold."""
+    return re.sub(r"[^a-z0-9]", "", socket.gethostname().split(".")[0].lower())[:20] or "mac"
+
+
+class Settings(BaseModel):
+    """Everything that can be configured."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    github_app_id: str | None = None
+    github_private_key: SecretStr | None = None
+    github_private_key_path: Path | None = None
+    github_token: SecretStr | None = None
+    github_webhook_secret: SecretStr | None = None
+    github_webhook_secret_previous: SecretStr | None = None
+    github_api_url: str = "https://api.github.com"
+    github_ca_path: Path | None = None
+    github_api_version: Literal["2026-03-10", "2022-11-28"] = "2026-03-10"
+    admin_token: SecretStr | None = None
+    listen: str = "127.0.0.1:8000"
+    public_url: str | None = None
+    metrics_public: bool = False
+    state_dir: Path = Path("~/.cidermill")
+    host_name: str = Field(default_factory=default_host_name)
+    backend: Literal["tart", "orchard"] = "tart"
+    slots: int = Field(default=2, ge=1)
+    min_free_disk_gb: float = Field(default=30, ge=0)
+    poll_interval: Duration = timedelta(seconds=60)
+    tart_path: str = "tart"
+    tart_home: Path | None = None
+    orchard_url: str | None = None
+    orchard_account: str | None = None
+    orchard_token: SecretStr | None = None
+    orchard_ca_path: Path | None = None
+    orchard_server_name: str | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "console", "json"] = "auto"
+    retention_days: int = Field(default=30, ge=1)
+    pool: tuple[PoolSettings, ...] = ()
+
+    @field_validator("github_app_id", mode="before")
+    @classmethod
+    def _number_is_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value
+
+    @field_validator("state_dir", "github_private_key_path", "github_ca_path", "tart_home", mode="after")
+    @classmethod
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser().absolute() if value else None
+
+    @field_validator("github_webhook_secret", "github_webhook_secret_previous", "admin_token", "github_token")
+    @classmethod
+    def _not_empty(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().strip():
+            msg = "it is empty: give it a value, or leave it out"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("github_api_url", "public_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+            msg = "write a URL such as https://HOST"
+            raise ValueError(msg)
+        return value.rstrip("/")
+
+    @field_validator("github_api_url")
+    @classmethod
+    def _check_api_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+            msg = "plain http would show tokens to the network: use https"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            msg = 'write "HOST:PORT", such as "127.0.0.1:8000"'
+            raise ValueError(msg)
+        return value
+
+    @field_validator("host_name")
+    @classmethod
+    def _check_host_name(cls, value: str) -> str:
+        if HOST_NAME.fullmatch(value) is None:
+            msg = "1 to 20 of a-z and 0-9, no dash: it begins the name of everything CiderMill makes"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("poll_interval")
+    @classmethod
+    def _check_poll_interval(cls, value: timedelta) -> timedelta:
+        if not timedelta(seconds=10) <= value <= timedelta(days=1):
+            msg = "from 10 seconds to 1 day"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> Self:
+        problems = [*self._missing(), *self._unbuilt(), *self._contradictions()]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _missing(self) -> list[str]:
+        found = []
+        key = self.github_private_key or self.github_private_key_path
+        if self.github_token is None and (self.github_app_id is None or key is None):
+            found.append(
+                "github_app_id with github_private_key_path (or github_token): CiderMill needs a GitHub App, or a "
+                "token, to register runners. README.md, “Create the GitHub App”, says how to get one"
+            )
+        if self.github_webhook_secret is None:
+            found.append(
+                "github_webhook_secret: it proves that webhooks come from GitHub. Make one with "
+                "`openssl rand -hex 32` and set the same in the App's webhook settings"
+            )
+        if not self.pool:
+            found.append(
+                "[[pool]]: no pool is configured. Copy cidermill.toml.example to cidermill.toml and change it"
+            )
+        return found
+
+    def _unbuilt(self) -> list[str]:
+        names = [
+            name for name in type(self).model_fields if name.startswith("orchard_") and getattr(self, name)
+        ]
+        if self.backend == "orchard":
+            names.insert(0, 'backend = "orchard"')
+        return [f"{name}: Orchard is not built yet; leave it out" for name in names]
+
+    def _contradictions(self) -> list[str]:
+        found = []
+        if self.github_token is not None and self.github_app_id is not None:
+            found.append("github_token and github_app_id: set one of them, not both")
+        if self.github_private_key is not None and self.github_private_key_path is not None:
+            found.append("github_private_key and github_private_key_path: set one of them, not both")
+        if self.slots > APPLE_LIMIT:
+            found.append(f"slots = {self.slots}: Apple allows {APPLE_LIMIT} macOS VMs at a time on one Mac")
+        names = [pool.name for pool in self.pool]
+        found += [
+            f"[[pool]] {name!r} is there twice: names must differ" for name in names if names.count(name) > 1
+        ]
+        return list(dict.fromkeys(found))
+
+    @model_validator(mode="after")
+    def _check_key(self) -> Self:
+        if self.github_app_id is not None:
+            self.private_key()
+        if self.github_ca_path is not None and not self.github_ca_path.is_file():
+            msg = f"github_ca_path: there is no file {self.github_ca_path}"
+            raise ValueError(msg)
+        return self
+
+    def private_key(self) -> str:
+        """Return the App's private key as PEM text. Raises ValueError with the mend."""
+        source, text = "github_private_key", ""
+        if self.github_private_key is not None:
+            text = self.github_private_key.get_secret_value().replace("\\n", "\n")
+        elif self.github_private_key_path is not None:
+            source, text = "github_private_key_path", _read_private(self.github_private_key_path)
+        try:
+            key = load_pem_private_key(text.encode(), password=None)
+        except (ValueError, TypeError):
+            key = None
+        if not isinstance(key, RSAPrivateKey):
+            msg = f"{source}: not an RSA private key in PEM form, without a passphrase, as GitHub gives it"
+            raise ValueError(msg)  # noqa: TRY004  # pydantic takes this one as a problem of the value
+        return text
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The pools, as the rest of the program knows them."""
+        return tuple(pool.pool() for pool in self.pool)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where to listen: host and port."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what is allowed and should be thought about."""
+        found = []
+        if self.address[0] not in LOOPBACK:
+            found.append(
+                f"listen = {self.listen!r} can be reached from the network: put a reverse proxy or a tunnel in "
+                "front that passes POST /webhooks/github alone"
+            )
+        secret = self.github_webhook_secret
+        if secret is not None and len(secret.get_secret_value()) < 16:
+            found.append("github_webhook_secret is short: make one with `openssl rand -hex 32`")
+        found += [
+            f'pool {pool.name}: network = "{pool.network}" lets a guest reach the local network, and forks = '
+            '"allow" lets strangers use it: set network = "softnet"'
+            for pool in self.pool
+            if pool.network != "softnet" and pool.forks is Forks.ALLOW
+        ]
+        largest = max((pool.memory_mib or 0 for pool in self.pool), default=0)
+        room = psutil.virtual_memory().total // 2**20 - HOST_MEMORY_MIB
+        if self.slots * largest > room:
+            found.append(
+                f"slots × memory_mib = {self.slots} × {largest} MiB is more than the {room} MiB that this host "
+                f"has beside {HOST_MEMORY_MIB} MiB for itself"
+            )
+        return tuple(found)
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return every secret text there is in here, for redaction."""
+        named = (
+            self.github_private_key,
+            self.github_token,
+            self.github_webhook_secret,
+            self.github_webhook_secret_previous,
+            self.admin_token,
+            self.orchard_token,
+        )
+        return tuple(value.get_secret_value() for value in named if value is not None)
+
+
+def _read_private(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        msg = f"github_private_key_path: cannot read {path} ({error.strerror})"
+        raise ValueError(msg) from error
+    if stat.S_IMODE(mode) & (stat.S_IRWXG | stat.S_IRWXO) & ~stat.S_IRGRP:
+        msg = f"github_private_key_path: others may read {path}: run `chmod 600 {path}`"
+        raise ValueError(msg)
+    return text
