@@ -71,6 +71,7 @@ class Performer:
                 await self._note(action, world)
             case do.Stop(runner=runner, reason=reason):
                 await self._move(runner.name, RunnerState.STOPPING, reason)
+                await self._count_barren(action)
             case do.Retire():
                 await self._retire(action, world)
             case do.Destroy(runner):
@@ -165,7 +166,6 @@ class Performer:
         # A delivery that fails may have arrived all the same: the guest is asked before anything is destroyed.
         await self._vms.deliver(runner.name, runner.spec, minted.jit)
         await self._store.amend(runner.name, delivered=True)
-        await self._store.succeed(scope)
 
     async def _note(self, action: do.Note, world: World) -> None:
         runner = action.runner
@@ -177,6 +177,8 @@ class Performer:
         job = world.work.get(runner.name)
         if job is not None and runner.job_id is None:
             self._metrics.picked_up(job)
+        if action.to is RunnerState.BUSY:
+            await self._store.succeed(f"class:{runner.pool}:{runner.target}")
 
     async def _retire(self, action: do.Retire, world: World) -> None:
         runner = action.runner
@@ -203,15 +205,24 @@ class Performer:
         over = job is not None and job.status is JobStatus.COMPLETED
         if may_destroy(removed=removed, guest=guest, over=over):
             await self._move(runner.name, RunnerState.STOPPING, action.reason, deregistered=True)
+            await self._count_barren(action)
         elif guest is not None:
             await self._found_busy(runner, "guest_runs_a_job")
         else:
             msg = f"{runner.name} is not listed by GitHub and its guest does not answer: left alone for now"
             raise VMError(msg, reason="guest_unknown")
 
+    async def _count_barren(self, action: do.Stop | do.Retire) -> None:
+        """Let the next runner of the class wait, more each time, or a broken image would boot VMs in a loop."""
+        runner = action.runner
+        if action.barren:
+            detail = f"{runner.name} was registered and ended without a job ({action.reason}): see its log"
+            await self._fail(f"class:{runner.pool}:{runner.target}", action.reason, detail)
+
     async def _found_busy(self, runner: Runner, reason: str) -> None:
         if runner.state is not RunnerState.BUSY:
             await self._move(runner.name, RunnerState.BUSY, reason, delivered=True)
+            await self._store.succeed(f"class:{runner.pool}:{runner.target}")
 
     async def _probe(self, name: str) -> GuestLook | None:
         try:

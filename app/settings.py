@@ -27,6 +27,7 @@ from app.poolsettings import PoolSettings
 APPLE_LIMIT = 2  # macOS VMs that run at a time on one Mac; docs/contracts/tart.md §3.7
 HOST_MEMORY_MIB = 4096  # left to macOS itself
 HOST_NAME = re.compile(r"[a-z0-9]{1,20}")
+LISTEN = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 GHES_VERSION = "2022-11-28"
 
@@ -54,11 +55,11 @@ class Settings(BaseModel):
     listen: str = "127.0.0.1:8000"
     public_url: str | None = None
     metrics_public: bool = False
-    state_dir: Path = Path("~/.cidermill")
+    state_dir: Path = Field(default=Path("~/.cidermill"), validate_default=True)
     host_name: str = Field(default_factory=default_host_name)
     backend: Literal["tart", "orchard"] = "tart"
     slots: int = Field(default=2, ge=1)
-    min_free_disk_gb: float = Field(default=30, ge=0)
+    min_free_disk_gb: float = Field(default=30, ge=0, allow_inf_nan=False)
     poll_interval: Duration = timedelta(seconds=60)
     tart_path: str = "tart"
     tart_home: Path | None = None
@@ -72,32 +73,44 @@ class Settings(BaseModel):
     retention_days: int = Field(default=30, ge=1)
     pool: tuple[PoolSettings, ...] = ()
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_empty(cls, value: object) -> object:
+        # An empty state_dir would be the working directory, and an empty secret no secret.
+        if isinstance(value, str) and not value.strip():
+            msg = "it is empty: give it a value, or leave it out"
+            raise ValueError(msg)
+        return value
+
     @field_validator("github_app_id", mode="before")
     @classmethod
     def _number_is_text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) else value
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("github_private_key_path", mode="before")
+    @classmethod
+    def _is_no_key(cls, value: object) -> object:
+        if isinstance(value, str) and "PRIVATE KEY" in value:
+            msg = "it holds the key itself: give the file's path, or use github_private_key"
+            raise ValueError(msg)
+        return value
 
     @field_validator("state_dir", "github_private_key_path", "github_ca_path", "tart_home", mode="after")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
-        return value.expanduser().absolute() if value else None
-
-    @field_validator("github_webhook_secret", "github_webhook_secret_previous", "admin_token", "github_token")
-    @classmethod
-    def _not_empty(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().strip():
-            msg = "it is empty: give it a value, or leave it out"
-            raise ValueError(msg)
-        return value
+        try:
+            return value.expanduser().absolute() if value else None
+        except RuntimeError as error:
+            msg = f"there is no home directory for {value}: write the whole path"
+            raise ValueError(msg) from error
 
     @field_validator("github_api_url", "public_url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
-            msg = "write a URL such as https://HOST"
+        if not _is_plain_url(value):
+            msg = "write a URL such as https://HOST, without user, query or fragment"
             raise ValueError(msg)
         return value.rstrip("/")
 
@@ -113,8 +126,8 @@ class Settings(BaseModel):
     @field_validator("listen")
     @classmethod
     def _check_listen(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        match = LISTEN.fullmatch(value)
+        if match is None or not 0 < int(match["port"]) < 65536:
             msg = 'write "HOST:PORT", such as "127.0.0.1:8000"'
             raise ValueError(msg)
         return value
@@ -137,7 +150,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _check_whole(self) -> Self:
-        problems = [*self._missing(), *self._unbuilt(), *self._contradictions()]
+        problems = [*self._missing(), *self._unbuilt(), *self._contradictions(), *self._unusable()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -167,7 +180,10 @@ class Settings(BaseModel):
         ]
         if self.backend == "orchard":
             names.insert(0, 'backend = "orchard"')
-        return [f"{name}: Orchard is not built yet; leave it out" for name in names]
+        found = [f"{name}: Orchard is not built yet; leave it out" for name in names]
+        if "poll_interval" in self.model_fields_set:
+            found.append("poll_interval: the poll of queued runs is not built yet; leave it out")
+        return found
 
     def _contradictions(self) -> list[str]:
         found = []
@@ -183,14 +199,16 @@ class Settings(BaseModel):
         ]
         return list(dict.fromkeys(found))
 
-    @model_validator(mode="after")
-    def _check_key(self) -> Self:
-        if self.github_app_id is not None:
-            self.private_key()
+    def _unusable(self) -> list[str]:
+        found = []
+        if self.github_app_id is not None and (self.github_private_key or self.github_private_key_path):
+            try:
+                self.private_key()
+            except ValueError as problem:
+                found.append(str(problem))
         if self.github_ca_path is not None and not self.github_ca_path.is_file():
-            msg = f"github_ca_path: there is no file {self.github_ca_path}"
-            raise ValueError(msg)
-        return self
+            found.append(f"github_ca_path: there is no file {self.github_ca_path}")
+        return found
 
     def private_key(self) -> str:
         """Return the App's private key as PEM text. Raises ValueError with the mend."""
@@ -205,7 +223,7 @@ class Settings(BaseModel):
             key = None
         if not isinstance(key, RSAPrivateKey):
             msg = f"{source}: not an RSA private key in PEM form, without a passphrase, as GitHub gives it"
-            raise ValueError(msg)  # noqa: TRY004  # pydantic takes this one as a problem of the value
+            raise ValueError(msg)  # noqa: TRY004  # what is wrong is the text, not its type
         return text
 
     @property
@@ -219,6 +237,23 @@ class Settings(BaseModel):
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
 
+    @property
+    def host_names(self) -> frozenset[str]:
+        """The names under which we are reached: where we listen, and the public URL's host."""
+        public = urlsplit(self.public_url).hostname if self.public_url else None
+        return frozenset({self.address[0], *([public] if public else [])})
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The secrets that may sign a webhook, the present one first."""
+        both = (self.github_webhook_secret, self.github_webhook_secret_previous)
+        return tuple(secret.get_secret_value() for secret in both if secret is not None)
+
+    def differing(self, other: Settings) -> tuple[str, ...]:
+        """Return the settings beside the pools in which *other* differs: a reload leaves those as they are."""
+        names = (name for name in type(self).model_fields if name != "pool")
+        return tuple(name for name in names if getattr(self, name) != getattr(other, name))
+
     def warnings(self) -> tuple[str, ...]:
         """Return what is allowed and should be thought about."""
         found = []
@@ -226,6 +261,11 @@ class Settings(BaseModel):
             found.append(
                 f"listen = {self.listen!r} can be reached from the network: put a reverse proxy or a tunnel in "
                 "front that passes POST /webhooks/github alone"
+            )
+        if self.github_api_url.endswith("/api/v3") and self.github_api_version != GHES_VERSION:
+            found.append(
+                f'github_api_version = "{self.github_api_version}" is newer than GitHub Enterprise Server knows: '
+                f'set github_api_version = "{GHES_VERSION}"'
             )
         secret = self.github_webhook_secret
         if secret is not None and len(secret.get_secret_value()) < 16:
@@ -256,6 +296,16 @@ class Settings(BaseModel):
             self.orchard_token,
         )
         return tuple(value.get_secret_value() for value in named if value is not None)
+
+
+def _is_plain_url(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # it is read, and may be wrong, only when asked for
+    except ValueError:
+        return False
+    extra = parts.username is not None or parts.password is not None or parts.query or parts.fragment
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not extra
 
 
 def _read_private(path: Path) -> str:

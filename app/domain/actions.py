@@ -70,10 +70,14 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """Begin to tear a runner down: its VM has ended, it never had an identity, or its time is up."""
+    """Begin to tear a runner down: its VM has ended, it never had an identity, or its time is up.
+
+    ``barren``: it was registered and got no job, so the next of its class waits a while.
+    """
 
     runner: Runner
     reason: str
+    barren: bool = False
 
     @property
     def key(self) -> str:
@@ -87,6 +91,7 @@ class Retire:
 
     runner: Runner
     reason: str
+    barren: bool = False  # as of Stop
 
     @property
     def key(self) -> str:

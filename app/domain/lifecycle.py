@@ -35,7 +35,7 @@ GUEST_LOOK_LASTS = timedelta(seconds=30)
 GHOST = timedelta(minutes=2)  # listening, but its registration is gone
 JOBLESS = timedelta(minutes=10)  # busy, but GitHub knows no job and the guest runs no worker
 FORGIVEN = timedelta(hours=25)  # GitHub itself removes an ephemeral runner that was offline for a day
-SILENT = timedelta(minutes=5)  # the job is over, and the guest does not answer
+SILENT = timedelta(minutes=5)  # the job is over, and the guest does not power off
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,14 @@ class Case:
         """What the guest said since the last transition."""
         look = self.world.guests.get(self.runner.name)
         return look if look and look.at > self.runner.since else None
+
+    @property
+    def job_over(self) -> timedelta | None:
+        """How long ago GitHub called its job completed; None: it has not, or knows no job of it."""
+        job = self.world.work.get(self.runner.name)
+        if job is None or job.status is not JobStatus.COMPLETED:
+            return None
+        return self.now - (job.completed_at or self.now)
 
     @property
     def is_unwanted(self) -> str | None:
@@ -169,9 +177,9 @@ def is_verified(unit: Unit, runner: Runner) -> bool:
 def _believe(case: Case) -> Action | None:
     """Take note of what GitHub, the host and the guest already say."""
     runner = case.runner
-    if case.ending:
-        return Stop(runner=runner, reason=_end_reason(case))
     job = case.world.work.get(runner.name)
+    if case.ending:
+        return Stop(runner=runner, reason=_end_reason(case), barren=job is None)
     if job is not None:
         return Note(runner=runner, to=RunnerState.BUSY, reason=f"job {job.id}", job_id=job.id)
     listed = case.world.registration(runner)
@@ -199,11 +207,11 @@ def _review_waiting(case: Case) -> Action | None:
         return Retire(runner=runner, reason=case.is_unwanted)
     if case.overdue:
         late = "never_online" if runner.state is RunnerState.REGISTERED else "idle_timeout"
-        return Retire(runner=runner, reason=late)
+        return Retire(runner=runner, reason=late, barren=late == "never_online")
     if case.unit is None and case.pressed and case.age >= PRESSED_IDLE:
         return Retire(runner=runner, reason="surplus")
     if guest is not None and guest.delivered and not guest.runner_alive:
-        return Stop(runner=runner, reason="ended_without_job")
+        return Stop(runner=runner, reason="ended_without_job", barren=True)
     if not runner.delivered and (guest is None or not guest.delivered):
         # Whoever was delivering is gone: the JIT config died with it.
         return Retire(runner=runner, reason="delivery_lost") if guest else _ask_guest(case)
@@ -223,18 +231,20 @@ def _review_busy(case: Case) -> Action | None:
     job = case.world.work.get(runner.name)
     if job is not None and runner.job_id != job.id:
         return Note(runner=runner, to=RunnerState.BUSY, reason=f"job {job.id}", job_id=job.id)
-    over = job is not None and job.status is JobStatus.COMPLETED
-    if over and job is not None and case.now - (job.completed_at or case.now) < POWER_OFF:
+    over = case.job_over
+    if over is not None and over < POWER_OFF:
         return None
-    if not over and job is not None and not case.world.is_unlisted(runner):
+    if over is not None and over >= SILENT:
+        # GitHub is done with the job, and the registration was good for one: whatever the guest says, or does not.
+        return Stop(runner=runner, reason="job_completed")
+    if over is None and job is not None and not case.world.is_unlisted(runner):
         return None  # as it should be
     if guest is None or case.now - guest.at > GUEST_LOOK_LASTS:
-        silent = job is not None and over and case.now - (job.completed_at or case.now) >= SILENT
-        return Retire(runner=runner, reason="job_completed") if silent else _ask_guest(case)
+        return _ask_guest(case)
     if guest.delivered and not guest.runner_alive:
         # Nothing runs in there any more; a registration that GitHub still calls busy becomes a debt.
-        return Stop(runner=runner, reason="job_completed" if over else "runner_ended")
-    if not guest.worker_alive and case.age >= JOBLESS and (over or job is None):
+        return Stop(runner=runner, reason="runner_ended" if over is None else "job_completed")
+    if not guest.worker_alive and case.age >= JOBLESS and (over is not None or job is None):
         return Retire(runner=runner, reason="no_job")
     return None
 

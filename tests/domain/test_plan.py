@@ -402,8 +402,19 @@ SITUATIONS = [
             "work": {NAME: a_job(JobStatus.COMPLETED, runner=NAME, completed_at=ago(minutes=6))},
         }
         | run(S.BUSY, job_id=1, since=ago(minutes=9)),
-        [("retire", NAME, "job_completed")],
+        [("stop", NAME, "job_completed")],
         id="job over long ago, guest does not answer",
+    ),
+    pytest.param(
+        {
+            "host": UP,
+            "registrations": {TARGET: listing()},
+            "work": {NAME: a_job(JobStatus.COMPLETED, runner=NAME, completed_at=ago(minutes=6))},
+            "guests": {NAME: a_guest(worker_alive=True)},
+        }
+        | run(S.BUSY, job_id=1, since=ago(minutes=9)),
+        [("stop", NAME, "job_completed")],
+        id="job over long ago, and a process in the guest pretends to be its worker",
     ),
     pytest.param(
         {"host": UP, "registrations": QUIET, "guests": {NAME: a_guest()}}
