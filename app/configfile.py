@@ -6,6 +6,7 @@ in ``/``. All problems are found at once, each as a sentence that names the key 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import tomllib
@@ -15,6 +16,7 @@ from typing import Any
 
 from dotenv import dotenv_values
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from app.poolsettings import PoolSettings
 from app.settings import Settings
@@ -23,6 +25,18 @@ PREFIX = "CIDERMILL_"
 CONFIG = "CIDERMILL_CONFIG"
 DEFAULT_FILE = "cidermill.toml"
 DEFAULT_STATE_DIR = "~/.cidermill"
+# Kinds of problems that only numbers, switches and choices have: what was given may be shown.
+SHOWN = frozenset(
+    {
+        "bool_parsing",
+        "enum",
+        "float_parsing",
+        "greater_than_equal",
+        "int_parsing",
+        "less_than_equal",
+        "literal_error",
+    }
+)
 
 
 class ConfigError(Exception):
@@ -44,29 +58,59 @@ class ConfigError(Exception):
 
 def load(environ: Mapping[str, str], cwd: Path) -> Settings:
     """Read the configuration. Raises ConfigError with every problem found."""
-    state_dir = Path(environ.get(f"{PREFIX}STATE_DIR", DEFAULT_STATE_DIR)).expanduser()
-    folders = (cwd, state_dir)
-    env_file = _first(folders, ".env")
-    dotenv = {k: v or "" for k, v in dotenv_values(env_file).items()} if env_file else {}
-    problems = _unknown(environ, "the environment")
-    problems += _unknown(dotenv, f"{env_file}")
+    env_file = _first((cwd, _state_dir(environ)), ".env")
+    dotenv = _read_dotenv(env_file) if env_file else {}
     merged = {**dotenv, **environ}
-    values = _read_toml(merged.get(CONFIG), folders)
+    values = _read_toml(merged.get(CONFIG), (cwd, _state_dir(merged)))
     values |= {
         name: text
         for name in Settings.model_fields
         if name != "pool" and (text := merged.get(f"{PREFIX}{name.upper()}")) is not None
     }
-    if problems:
+    settings, wrong = _read(values)
+    problems = [*_unknown(environ, "the environment"), *_unknown(dotenv, f"{env_file}"), *wrong]
+    if settings is None or problems:
         raise ConfigError(problems)
+    return settings
+
+
+def _read(values: Mapping[str, Any]) -> tuple[Settings | None, list[str]]:
     try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(_sentences(error, values)) from None  # its text could show a secret
+        return Settings.model_validate(values), []
+    except ValidationError as error:  # its text could show a secret: it goes no further
+        found = _sentences(error, values)
+        wrong = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
+    if not wrong:
+        return None, found
+    # Rules about the whole are tried only once each value is right: try them on the values that are.
+    _, more = _read({name: value for name, value in values.items() if name not in wrong})
+    left_out = wrong & set(Settings.model_fields)
+    return None, found + [line for line in more if not any(name in line for name in left_out)]
+
+
+def _state_dir(environ: Mapping[str, str]) -> Path:
+    return _expand(environ.get(f"{PREFIX}STATE_DIR") or DEFAULT_STATE_DIR, f"{PREFIX}STATE_DIR")
+
+
+def _expand(text: str, key: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError([f"{key}: there is no home directory for {text}: write the whole path"]) from error
 
 
 def _first(folders: tuple[Path, ...], name: str) -> Path | None:
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def _read_dotenv(path: Path) -> dict[str, str]:
+    try:
+        # A value means what it says: a secret may hold "${".
+        return {name: text or "" for name, text in dotenv_values(path, interpolate=False).items()}
+    except OSError as error:
+        raise ConfigError([f"cannot read {path} ({error.strerror})"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path} is not UTF-8 text"]) from error
 
 
 def _unknown(names: Mapping[str, str], where: str) -> list[str]:
@@ -87,8 +131,7 @@ def _hint(name: str, known: set[str]) -> str:
 
 def _read_toml(named: str | None, folders: tuple[Path, ...]) -> dict[str, Any]:
     if named:
-        path = Path(named).expanduser()
-        path = path if path.is_absolute() else folders[0] / path
+        path = folders[0] / _expand(named, CONFIG)  # an absolute path stays what it is
     else:
         found = _first(folders, DEFAULT_FILE)
         if found is None:
@@ -98,23 +141,37 @@ def _read_toml(named: str | None, folders: tuple[Path, ...]) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError([f"{CONFIG}: cannot read {path} ({error.strerror})"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path} is not TOML: {error}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path} is not TOML: it is not UTF-8 text"]) from error
 
 
 def _sentences(error: ValidationError, values: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     for problem in error.errors(include_url=False, include_context=False):
-        text = problem["msg"].removeprefix("Value error, ")
         where = _where(problem["loc"], values)
-        if problem["type"] == "extra_forbidden":
-            pool = problem["loc"][0] == "pool"
-            known = set(PoolSettings.model_fields if pool else Settings.model_fields)
-            text = f"there is no such {'key' if pool else 'setting'}{_hint(str(problem['loc'][-1]), known)}"
-        elif problem["type"] == "missing":
-            text = "it is required: see cidermill.toml.example"
-        found += [f"{where}: {line}" if where else line for line in text.splitlines()]
+        found += [f"{where}: {line}" if where else line for line in _mend(problem).splitlines()]
     return found
+
+
+def _mend(problem: ErrorDetails) -> str:
+    """Say what is wrong with one value, and with which; never with a secret, nor with free text that may hold one."""
+    loc, given = problem["loc"], problem["input"]
+    match problem["type"]:
+        case "extra_forbidden":
+            pool = loc[0] == "pool"
+            known = set(PoolSettings.model_fields if pool else Settings.model_fields)
+            return f"there is no such {'key' if pool else 'setting'}{_hint(str(loc[-1]), known)}"
+        case "missing":
+            return "it is required: see cidermill.toml.example"
+        case "tuple_type" if loc == ("pool",):
+            return "write [[pool]], with two brackets, above the keys of each pool"
+        case "tuple_type":
+            return 'write a list, such as ["one", "two"]'
+        case kind if kind in SHOWN:
+            return f"{problem['msg']}; it is {str(given)[:60]!r}"
+    return problem["msg"].removeprefix("Value error, ")
 
 
 def _where(loc: tuple[int | str, ...], values: Mapping[str, Any]) -> str:
@@ -141,20 +198,50 @@ def prepare_state_dir(settings: Settings) -> Path:
     return path
 
 
+def lock_state_dir(settings: Settings) -> None:
+    """Hold the state directory until this process ends: two at once would fight over slots. Raises ConfigError."""
+    path = settings.state_dir / "lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        msg = (
+            f"state_dir: another CiderMill uses {settings.state_dir} now: stop it, or give this one a state_dir "
+            "and host_name of its own (and run uvicorn with one worker)"
+        )
+        raise ConfigError([msg]) from error
+
+
 def admin_token(settings: Settings) -> str:
-    """Return the admin token, making one in ``state_dir/admin-token`` (mode 0600) where none is set."""
+    """Return the admin token, making one in ``state_dir/admin-token`` (mode 0600) where none is set.
+
+    Raises ConfigError.
+    """
     if settings.admin_token is not None:
         return settings.admin_token.get_secret_value()
     path = settings.state_dir / "admin-token"
     try:
+        token = _make_token(path) or _kept_token(path)
+    except OSError as error:
+        raise ConfigError([f"admin_token: cannot use {path} ({error.strerror})"]) from error
+    if not token or not token.isascii():
+        raise ConfigError([f"admin_token: {path} holds no token: delete it, and a new one is made"])
+    return token
+
+
+def _make_token(path: Path) -> str | None:
+    """Make a token where there is no file yet; only one of two who try at once succeeds."""
+    try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        path.chmod(0o600)
-        token = path.read_text(encoding="ascii").strip()
-        if not token:
-            raise ConfigError([f"{path} is empty: delete it, and a new token is made"]) from None
-        return token
+        return None
     token = secrets.token_urlsafe(32)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(token + "\n")
     return token
+
+
+def _kept_token(path: Path) -> str:
+    path.chmod(0o600)
+    return path.read_text(encoding="utf-8", errors="replace").strip()

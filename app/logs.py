@@ -10,16 +10,20 @@ from typing import Any
 
 import structlog
 
+# Tokens; base64 of JSON, as JWTs and JIT configs are ("eyJ" begins `{"a`, "eyI" begins `{".`); any very long run of
+# base64; private keys.
 PATTERNS = re.compile(
     r"ghs_[A-Za-z0-9._-]{20,}"
     r"|gh[opur]_[A-Za-z0-9]{20,}"
     r"|github_pat_[A-Za-z0-9_]{20,}"
-    r"|eyJ[A-Za-z0-9_=-]{20,}(?:\.[A-Za-z0-9_=-]+){0,2}"
+    r"|ey[IJ][A-Za-z0-9_=+/-]{10,}(?:\.[A-Za-z0-9_=-]+){0,2}"
+    r"|[A-Za-z0-9=]{200,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
     re.DOTALL,
 )
 HIDDEN = "[redacted]"
-QUIET = ("httpx", "httpcore", "apscheduler", "asyncio", "hishel", "uvicorn.access")
+FORMATTER_KEYS = frozenset({"_record", "_from_structlog"})  # structlog's own, dropped before rendering
+QUIET = ("alembic", "httpx", "httpcore", "apscheduler", "asyncio", "hishel", "uvicorn.access")
 
 
 class Redactor:
@@ -33,20 +37,24 @@ class Redactor:
     ) -> MutableMapping[str, Any]:
         """Redact one event."""
         for key, value in event.items():
-            event[key] = self.redact(value)
+            if key not in FORMATTER_KEYS:
+                event[key] = self.redact(value)
         return event
 
     def redact(self, value: Any) -> Any:
-        """Return *value* without secrets; containers are searched, objects are shown as text only by renderers."""
-        if isinstance(value, str):
-            for secret in self._secrets:
-                value = value.replace(secret, HIDDEN)
-            return PATTERNS.sub(HIDDEN, value)
+        """Return *value* without secrets: containers are searched, and objects become their text first."""
+        if value is None or isinstance(value, bool | int | float):
+            return value
         if isinstance(value, dict):
-            return {key: self.redact(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return type(value)(self.redact(item) for item in value) if type(value) in {list, tuple} else value
-        return value
+            return {self._redact_text(str(key)): self.redact(item) for key, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.redact(item) for item in value]
+        return self._redact_text(str(value))
+
+    def _redact_text(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return PATTERNS.sub(HIDDEN, text)
 
 
 def configure(level: str, form: str, secrets: Iterable[str]) -> None:
@@ -62,7 +70,11 @@ def configure(level: str, form: str, secrets: Iterable[str]) -> None:
         Redactor(secrets),
     ]
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # Tracebacks are text by now; the default would print the values of locals, secrets among them.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
         if console
         else structlog.processors.JSONRenderer(default=str)
     )

@@ -7,15 +7,17 @@ are read off the World when asked, so that they cannot drift.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.domain.jobs import Job
 from app.domain.runners import Runner, RunnerState
 from app.domain.world import World
+from app.ports import OutsideError
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 45, 60, 120, 300, 900, 3600)
 MILLISECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -45,6 +47,12 @@ class Metrics:
             "cidermill_github_call_seconds",
             "Time of calls to GitHub's API.",
             ["call"],
+            registry=self.registry,
+        )
+        self.github_quota = Gauge(
+            "cidermill_github_quota_remaining",
+            "Requests that GitHub's rate limit leaves, as its last answer told.",
+            ["installation", "resource"],
             registry=self.registry,
         )
         self.stage_seconds = Histogram(
@@ -82,6 +90,20 @@ class Metrics:
         self.passes_failed = Counter(
             "cidermill_passes_failed", "Passes that ended with a bug of ours.", registry=self.registry
         )
+
+    @contextmanager
+    def github_call(self, call: str) -> Iterator[None]:
+        """Count and time a call to GitHub by its outcome: ok, or the code of the error it raises."""
+        outcome = "interrupted"
+        try:
+            with self.github_seconds.labels(call).time():
+                yield
+            outcome = "ok"
+        except OutsideError as error:
+            outcome = error.code
+            raise
+        finally:
+            self.github_calls.labels(call, outcome).inc()
 
     def transition(self, before: Runner | None, after: Runner) -> None:
         """Count a runner's change of state, and how long the state before lasted."""

@@ -7,7 +7,6 @@ next pass understands: the rows say what was meant, the looks say what came of i
 from __future__ import annotations
 
 import random
-import secrets
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, TypeVar, assert_never
@@ -53,10 +52,12 @@ class Performer:
         sight: Sight,
         metrics: Metrics,
         clock: Callable[[], datetime],
+        chance: random.Random,
     ) -> None:
         self._store, self._reader = store, reader
         self._github, self._vms = github, vms
         self._sight, self._metrics, self._clock = sight, metrics, clock
+        self._chance = chance
 
     async def perform(self, action: do.Action, world: World) -> None:
         """Carry *action* out. Raises OutsideError where trying again later may help."""
@@ -110,7 +111,7 @@ class Performer:
         pool = world.pool(action.pool)
         if pool is None:
             return
-        token = "".join(secrets.choice(TOKEN_ALPHABET) for _ in range(TOKEN_LENGTH))
+        token = "".join(self._chance.choices(TOKEN_ALPHABET, k=TOKEN_LENGTH))
         now = self._clock()
         runner = Runner(
             name=runner_name(world.names.host, pool.name, token),
@@ -330,4 +331,4 @@ class Performer:
     async def _fail(self, scope: str, reason: str, detail: str) -> None:
         log.warning("failure", scope=scope, reason=reason, detail=detail)
         self._metrics.failures.labels(scope.partition(":")[0], reason).inc()
-        await self._store.fail(scope, reason, detail, at=self._clock(), jitter=random.random())  # noqa: S311
+        await self._store.fail(scope, reason, detail, at=self._clock(), jitter=self._chance.random())

@@ -7,7 +7,7 @@ from datetime import timedelta
 from ipaddress import ip_network
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from app.domain.pools import MAX_POOL_NAME, RESERVED_POOL_NAMES, Forks, Pool, Scope
 from app.durations import Duration
@@ -132,30 +132,59 @@ class PoolSettings(BaseModel):
             raise ValueError(msg)
         return value
 
-    @model_validator(mode="after")
-    def _check_whole(self) -> PoolSettings:
-        if self.scope is Scope.ORGANIZATION and self.max_per_repository is not None:
+    # Rules between keys hang on the later of the two, so that all that is wrong is found in one reading.
+
+    @field_validator("max_per_repository")
+    @classmethod
+    def _check_max_per_repository(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("scope") is Scope.ORGANIZATION:
             msg = (
-                'max_per_repository cannot be kept with scope = "organization", where GitHub and not CiderMill '
-                'picks the job: leave scope out or set it to "repository"'
+                'it cannot be kept with scope = "organization", where GitHub and not CiderMill picks the job: '
+                'leave scope out or set it to "repository"'
             )
             raise ValueError(msg)
-        if self.scope is Scope.REPOSITORY and self.runner_group is not None:
-            msg = 'runner_group is for organizations: leave it out with scope = "repository"'
+        return value
+
+    @field_validator("runner_group")
+    @classmethod
+    def _check_runner_group(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("scope") is Scope.REPOSITORY:
+            msg = 'it is for organizations: leave it out with scope = "repository"'
             raise ValueError(msg)
-        if (self.network_allow or self.network_block) and self.network != "softnet":
-            msg = f'network_allow and network_block need network = "softnet", not "{self.network}"'
+        return value
+
+    @field_validator("network_allow", "network_block")
+    @classmethod
+    def _check_is_softnet(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        network = info.data.get("network", "softnet")
+        if value and network != "softnet":
+            msg = f'it needs network = "softnet", not "{network}"'
             raise ValueError(msg)
-        if self.min_ready:
-            msg = "min_ready: warm VMs are not built yet; leave it out"
+        return value
+
+    @field_validator("min_ready")
+    @classmethod
+    def _check_min_ready(cls, value: int) -> int:
+        if value:
+            msg = "warm VMs are not built yet; leave it out"
             raise ValueError(msg)
-        if self.start == "snapshot":
+        return value
+
+    @field_validator("start")
+    @classmethod
+    def _check_start(cls, value: str) -> str:
+        if value == "snapshot":
             msg = 'start = "snapshot" is not built yet; leave it out'
             raise ValueError(msg)
-        if self.orchard is not None:
-            msg = "[pool.orchard]: Orchard is not built yet; leave the table out"
+        return value
+
+    @field_validator("orchard")
+    @classmethod
+    def _check_orchard(cls, value: dict[str, object] | None) -> dict[str, object] | None:
+        if value is not None:
+            msg = "Orchard is not built yet; leave the table out"
             raise ValueError(msg)
-        return self
+        return value
 
     def pool(self) -> Pool:
         """Return the pool as the rest of the program knows it."""

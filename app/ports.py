@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -139,6 +139,12 @@ class GitHub(Protocol):
     async def run(self, repository: str, run_id: int) -> Run:
         """Return a job's run. Raises NotFound."""
 
+    async def whoami(self) -> str:
+        """Prove the credentials and return whose they are; GitHubRefused names what they lack."""
+
+    def quota(self) -> dict[str, dict[str, int | str]]:
+        """Return what is left of GitHub's limits, by installation and resource, as last told."""
+
     async def runner_group(self, organization: str, name: str | None) -> RunnerGroup:
         """Return the group called *name*, or the default group. Raises NotFound when there is none such."""
 
@@ -176,6 +182,9 @@ class VMBackend(Protocol):
 
     def logs(self, name: str) -> tuple[Path, ...]:
         """Return the files on this host that hold the kept output of a VM and its runner; may be empty."""
+
+    def forget(self, before: datetime) -> None:
+        """Remove the kept output of VMs that said nothing since *before*."""
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Have *callback* called, on the event loop, when a VM ends or a runner's output says something new."""

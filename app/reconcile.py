@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -62,6 +63,7 @@ class Reconciler:
         vms: VMBackend,
         metrics: Metrics,
         clock: Callable[[], datetime],
+        chance: random.Random | None = None,  # for names and jitter; a simulation hands in a seeded one
     ) -> None:
         self.setup = setup
         self.sight = Sight()
@@ -69,7 +71,14 @@ class Reconciler:
         self._store, self._reader, self._vms = store, reader, vms
         self._metrics, self._clock = metrics, clock
         self._performer = Performer(
-            store=store, reader=reader, github=github, vms=vms, sight=self.sight, metrics=metrics, clock=clock
+            store=store,
+            reader=reader,
+            github=github,
+            vms=vms,
+            sight=self.sight,
+            metrics=metrics,
+            clock=clock,
+            chance=chance or random.SystemRandom(),
         )
         self._bell = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}

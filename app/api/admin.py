@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Query
@@ -38,6 +36,8 @@ from app.domain.runners import RunnerState, StopRequest
 from app.domain.world import World
 
 MAX_ID = 2**63 - 1  # GitHub's ids, and SQLite's integers
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+CURSOR = "^[0-9]{1,16}-[0-9]{1,19}$"  # time received and id; whatever fits is a place in the list
 NAME = Path(pattern="^[a-z0-9][a-z0-9-]{0,62}$", description="A runner's name.")
 UNAUTHORIZED: dict[str, Any] = {"model": Refusal, "description": "No valid admin token"}
 MISSING: dict[str, Any] = {"model": Refusal, "description": "There is none such"}
@@ -94,18 +94,21 @@ async def slots(context: Ctx) -> list[SlotOut]:
     ]
 
 
-@router.get("/jobs", responses={400: {"model": Refusal, "description": "A cursor we did not make"}})
+@router.get("/jobs")
 async def jobs(
     context: Ctx,
     status: JobStatus | None = None,
     repository: Annotated[str | None, Query(max_length=200)] = None,
     pool: Annotated[str | None, Query(max_length=63)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    cursor: Annotated[
+        str | None, Query(pattern=CURSOR, description="`next_cursor` of the page before.")
+    ] = None,
 ) -> JobPage:
     """Return jobs, newest first."""
     wanted = JobFilter(status=status, repository=repository, pool=pool)
-    found = await context.reader.jobs(wanted, limit=limit + 1, after=_read_cursor(cursor))
+    after = _read_cursor(cursor) if cursor else None
+    found = await context.reader.jobs(wanted, limit=limit + 1, after=after)
     page = found[:limit]
     more = len(found) > limit
     following = _cursor(page[-1].received_at, page[-1].id) if more else None
@@ -113,20 +116,12 @@ async def jobs(
 
 
 def _cursor(at: datetime, job_id: int) -> str:
-    return base64.urlsafe_b64encode(f"{at.isoformat()} {job_id}".encode()).decode()
+    return f"{(at - EPOCH) // MICROSECOND}-{job_id}"
 
 
-def _read_cursor(cursor: str | None) -> tuple[datetime, int] | None:
-    if cursor is None:
-        return None
-    try:
-        at, _, job_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
-        read = datetime.fromisoformat(at), int(job_id)
-    except (ValueError, binascii.Error) as error:
-        raise HTTPException(400, "This cursor is none of ours: leave it out to begin anew.") from error
-    if read[0].tzinfo is None or not 0 <= read[1] <= MAX_ID:
-        raise HTTPException(400, "This cursor is none of ours: leave it out to begin anew.")
-    return read
+def _read_cursor(cursor: str) -> tuple[datetime, int]:
+    at, _, job_id = cursor.partition("-")
+    return EPOCH + int(at) * MICROSECOND, min(int(job_id), MAX_ID)
 
 
 @router.get("/jobs/{job_id}", responses={404: MISSING, **NOT_YET})
@@ -170,8 +165,9 @@ async def stop(context: Ctx, name: Annotated[str, NAME], *, force: bool = False)
     found = await context.reader.runner(name)
     if found is not None and found[0].state is RunnerState.GONE:
         raise HTTPException(409, f"Runner {name} has ended already.")
+    forced = force or (found is not None and found[0].stop is StopRequest.FORCE)  # asking takes no force back
     try:
-        asked = await context.store.request_stop(name, StopRequest.FORCE if force else StopRequest.ASK)
+        asked = await context.store.request_stop(name, StopRequest.FORCE if forced else StopRequest.ASK)
     except UnknownRunner as error:
         raise HTTPException(404, f"No runner {name} is recorded.") from error
     context.reconciler.wake()
@@ -191,8 +187,12 @@ async def logs(context: Ctx, name: Annotated[str, NAME]) -> StreamingResponse:
 
     def chunks() -> Iterator[bytes]:
         for file in files:
+            try:
+                opened = file.open("rb")
+            except FileNotFoundError:
+                continue  # retention was quicker
             yield f"==> {file.name} <==\n".encode()
-            with file.open("rb") as opened:
+            with opened:
                 while chunk := opened.read(65536):
                     yield chunk
             yield b"\n"

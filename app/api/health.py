@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
-from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -60,8 +59,11 @@ def _degraded(context: Context) -> list[str]:
 
 @router.get(
     "/metrics",
-    response_class=PlainTextResponse,
-    responses={401: {"model": Refusal, "description": "No valid admin token"}},
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {}}},
+        401: {"model": Refusal, "description": "No valid admin token"},
+    },
 )
 async def metrics(
     context: Ctx, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
+from typing import Any
 
 import structlog
 from fastapi import APIRouter, HTTPException, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import ClientDisconnect
 
 from app.api.context import Ctx, Responses
 from app.api.models import Refusal
@@ -32,9 +34,19 @@ DOCUMENTED: Responses = {
     413: {"model": Refusal, "description": "Over 1 MB"},
     503: {"model": Refusal, "description": "Could not be stored; GitHub may redeliver it"},
 }
+# The body is read raw, since its bytes are what is signed; so what it is has to be said here.
+TAKEN: dict[str, Any] = {
+    "parameters": [
+        {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
+        for name in ("X-GitHub-Event", "X-GitHub-Delivery", "X-Hub-Signature-256")
+    ],
+    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+}
 
 
-@router.post("/webhooks/github", status_code=202, response_class=Response, responses=DOCUMENTED)
+@router.post(
+    "/webhooks/github", status_code=202, response_class=Response, responses=DOCUMENTED, openapi_extra=TAKEN
+)
 async def receive(request: Request, context: Ctx) -> Response:
     """Take a delivery of the GitHub App."""
     started = perf_counter()
@@ -75,7 +87,7 @@ async def _body(request: Request) -> bytes:
     """Read the raw body once, no more than MAX_BODY and no longer than BODY_SECONDS."""
     too_large = HTTPException(413, f"The body is larger than {MAX_BODY} bytes.")
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > MAX_BODY:
+    if announced.isdecimal() and int(announced[:20]) > MAX_BODY:
         raise too_large
     body = bytearray()
     try:
@@ -86,4 +98,6 @@ async def _body(request: Request) -> bytes:
                     raise too_large
     except TimeoutError as error:
         raise HTTPException(400, f"The body did not arrive within {BODY_SECONDS:.0f} s.") from error
+    except ClientDisconnect as error:
+        raise HTTPException(400, "The connection ended before the body did.") from error
     return bytes(body)

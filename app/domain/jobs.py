@@ -149,8 +149,9 @@ def _first(event: WorkflowJobEvent, at: datetime) -> Job:
 
 
 def _started(event: WorkflowJobEvent) -> datetime | None:
-    # GitHub fills started_at while a job is still queued; it then only repeats created_at.
-    return event.started_at if RANK[event.status] > 1 else None
+    # GitHub fills started_at of every job; without a runner it only repeats created_at.
+    running = event.status is JobStatus.IN_PROGRESS or (_is_over(event) and event.runner is not None)
+    return event.started_at if running else None
 
 
 def _is_over(event: WorkflowJobEvent) -> bool:

@@ -91,7 +91,7 @@ def _verify(signature: str | None, body: bytes, secrets: Sequence[str]) -> None:
 
 def _json_of(headers: Mapping[str, str], body: bytes) -> bytes:
     """Return the JSON of a body that may be a form, the default content type of an App's hook."""
-    if not headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+    if not headers.get("content-type", "").lower().startswith("application/x-www-form-urlencoded"):
         return body
     try:
         return parse_qs(body.decode(), strict_parsing=True, max_num_fields=10)["payload"][0].encode()

@@ -60,6 +60,7 @@ class ModelHost:
         self.calls: Counter[str] = Counter()
         self.most_running = 0
         self.connected: Callable[[ModelVM], None] = lambda _: None  # a runner in a guest starts
+        self.lost: Callable[[ModelVM], None] = lambda _: None  # a VM ends or is deleted, with what ran in it
         self._clock = clock
         self._callbacks: list[Callable[[], None]] = []
 
@@ -73,6 +74,7 @@ class ModelHost:
         vm = self.vms[name]
         vm.state, vm.ending = VMState.STOPPED, ending
         vm.runner_alive = vm.worker_alive = False
+        self.lost(vm)
         for callback in self._callbacks:
             callback()
 
@@ -150,12 +152,18 @@ class ModelHost:
     async def delete(self, name: str) -> None:
         """Remove a VM; absent is success."""
         self._spend("delete")
-        self.vms.pop(name, None)
+        vm = self.vms.pop(name, None)
+        if vm is not None and vm.state is VMState.RUNNING:
+            vm.state = VMState.STOPPED
+            self.lost(vm)
 
     def logs(self, name: str) -> tuple[Path, ...]:
         """Return nothing: the model has no output."""
         del name
         return ()
+
+    def forget(self, before: datetime) -> None:
+        """Do nothing: the model has no output."""
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call back when a VM ends."""

@@ -1,0 +1,50 @@
+# Every target sets up what it needs by itself: uv where it is installed, else venv and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE :=
+.DEFAULT_GOAL := help
+
+.PHONY: help demo run test check format bench lock clean
+
+help: ## Say what there is to make
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/run ## Watch the main job end to end on a simulated Mac and a simulated GitHub
+	$(BIN)/cidermill demo
+
+run: $(VENV)/run ## Run the service from .env and cidermill.toml
+	$(BIN)/cidermill serve
+
+test: $(VENV)/dev ## Run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev ## Format, lint, types, import layers, scripts, docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/shellcheck --severity=style $$(git ls-files '*.sh' .ci/run)
+	$(BIN)/hadolint Dockerfile.tunnel
+	$(BIN)/python -m pytest -q tests/test_docs.py
+
+format: $(VENV)/dev ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev ## Measure the targets of docs/design.md; the report says on what machine
+	$(BIN)/python -m benchmarks
+
+lock: $(VENV)/dev ## Resolve the dependencies anew into requirements*.txt
+	./scripts/lock
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/run: requirements.txt pyproject.toml
+	PYTHON=$(PYTHON) ./scripts/install $(VENV) requirements.txt
+	touch $@
+
+$(VENV)/dev: requirements-dev.txt pyproject.toml
+	PYTHON=$(PYTHON) ./scripts/install $(VENV) requirements-dev.txt
+	touch $(VENV)/run $@

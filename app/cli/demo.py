@@ -1,0 +1,25 @@
+"""``cidermill demo``: watch the main job on a simulated Mac, with nothing to configure."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    seed: Annotated[int | None, typer.Option(help="Repeat a run's chance.", show_default="a new one")] = None,
+) -> None:
+    """Watch the main job, from queued webhooks to destroyed VMs, on a simulated GitHub and a simulated tart."""
+    from app.sandbox.demo import run
+
+    chosen = secrets.randbelow(2**32) if seed is None else seed
+    typer.echo(f"seed {chosen}")
+    try:
+        went_well = asyncio.run(run(chosen))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if not went_well:
+        raise typer.Exit(1)

@@ -1,0 +1,223 @@
+"""GitHub behind :class:`app.ports.GitHub`, on githubkit.
+
+Every verb is counted and timed, bounded in time and, where doing it twice changes nothing, asked again after a
+moment's trouble. Minting never is: a lost answer may have registered (docs/contracts/github.md §4.1).
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from githubkit.response import Response
+from githubkit.throttling import LocalThrottler
+
+from app.domain.jobs import WorkflowJobEvent
+from app.domain.pools import Target
+from app.domain.world import Registration, RunnerGroup
+from app.github import answers, routes
+from app.github.auth import AppCredentials, TokenCredentials
+from app.github.errors import Denied, mint_refusal, refusal, removal_refusal
+from app.github.retry import again
+from app.github.session import Connection, Session
+from app.github.sessions import Sessions
+from app.metrics import Metrics
+from app.ports import GitHubRefused, Minted, NotFound, Run
+
+T = TypeVar("T")
+
+CONCURRENCY = 4  # GitHub asks to be asked one thing after another; a few at a time are fine
+
+
+class GitHubClient:
+    """GitHub at the scope of one App or token. Enter it once, for the life of the program; any task may call."""
+
+    def __init__(
+        self,
+        credentials: AppCredentials | TokenCredentials,
+        *,
+        api_url: str,
+        ca_path: Path | None,
+        api_version: str,
+        metrics: Metrics,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._is_app = isinstance(credentials, AppCredentials)
+        self._metrics = metrics
+        connection = Connection(
+            api_url=api_url,
+            api_version=api_version,
+            tls=True if transport else _trust(ca_path),
+            transport=transport,
+            throttler=LocalThrottler(CONCURRENCY),
+        )
+        self._sessions = Sessions(credentials, connection, metrics=metrics, clock=clock)
+
+    async def __aenter__(self) -> Self:
+        """Open the connection."""
+        await self._sessions.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close every connection."""
+        await self._sessions.close()
+
+    async def mint(self, target: Target, *, name: str, labels: tuple[str, ...], group_id: int) -> Minted:
+        """Register *name* at *target*; see :meth:`app.ports.GitHub.mint`."""
+        doing = f"register a runner at {target}"
+        with self._metrics.github_call("mint"):
+            try:
+                response = await self._ask(
+                    target,
+                    doing,
+                    lambda github: routes.mint(github, target, name=name, labels=labels, group_id=group_id),
+                )
+            except Denied as denied:
+                raise mint_refusal(denied, name, routes.mint_permission(target)) from denied
+            return answers.minted(response)
+
+    async def registrations(self, target: Target) -> tuple[Registration, ...]:
+        """Return every runner listed at *target*, all pages."""
+        with self._metrics.github_call("registrations"):
+            rows = await self._read(
+                target, f"list the runners of {target}", lambda github: routes.runners(github, target)
+            )
+            # A runner that leaves between two pages moves the others: one may be listed twice.
+            return tuple({one.id: one for one in map(answers.registration, rows)}.values())
+
+    async def deregister(self, target: Target, *, name: str, registration_id: int | None) -> bool:
+        """Remove a registration; see :meth:`app.ports.GitHub.deregister`."""
+        with self._metrics.github_call("deregister"):
+            if registration_id is None:
+                registration_id = await self._find(target, name)
+            if registration_id is None:
+                return False
+            return await self._remove(target, name, registration_id)
+
+    async def job(self, repository: str, job_id: int) -> WorkflowJobEvent:
+        """Return what GitHub says of a job now."""
+        target = Target.parse(repository)
+        with self._metrics.github_call("job"):
+            response = await self._read(
+                target,
+                f"show job {job_id} of {repository}",
+                lambda github: routes.job(github, target, job_id),
+            )
+            return answers.job(response, repository, job_id)
+
+    async def run(self, repository: str, run_id: int) -> Run:
+        """Return a job's run."""
+        target = Target.parse(repository)
+        with self._metrics.github_call("run"):
+            response = await self._read(
+                target,
+                f"show run {run_id} of {repository}",
+                lambda github: routes.run(github, target, run_id),
+            )
+            return answers.run(response)
+
+    async def runner_group(self, organization: str, name: str | None) -> RunnerGroup:
+        """Return the group called *name*, or the default group, with the repositories it is open to."""
+        target = Target(organization)
+        with self._metrics.github_call("runner_group"):
+            groups = await self._read(
+                target,
+                f"list the runner groups of {organization}",
+                lambda github: routes.groups(github, organization),
+            )
+            row = answers.find_group(groups, name)
+            if row is None:
+                msg = f"{organization} has no runner group {name or 'that is the default'!r}: create it, or correct runner_group"
+                raise NotFound(msg)
+            group = answers.group(row, ())
+            if group.visibility != "selected":
+                return group
+            repositories = await self._read(
+                target,
+                f"list the repositories of the runner group {group.name} of {organization}",
+                lambda github: routes.group_repositories(github, organization, group.id),
+            )
+            return answers.group(row, repositories)
+
+    async def whoami(self) -> str:
+        """Prove the credentials; see :meth:`app.ports.GitHub.whoami`."""
+        with self._metrics.github_call("whoami"):
+            call = routes.app if self._is_app else routes.user
+            data = answers.body(await self._read(None, "say who we are", call))
+            name = str(data.get("slug") or data.get("login") or "")
+            lacks = answers.lacking(data) if self._is_app else []
+            if lacks:
+                msg = (
+                    f"The GitHub App {name} lacks {', and '.join(lacks)}: change that on its page under Permissions "
+                    "& events, then accept the change on the page of each installation"
+                )
+                raise GitHubRefused(msg)
+            return name
+
+    def quota(self) -> dict[str, dict[str, int | str]]:
+        """Return what is left of GitHub's limits, as ``OWNER/RESOURCE``: limit, remaining, reset."""
+        return self._sessions.left()
+
+    async def _find(self, target: Target, name: str) -> int | None:
+        doing = f"look for the runner {name} at {target}"
+        rows = await self._read(target, doing, lambda github: routes.runners(github, target, name=name))
+        found = (answers.registration(row) for row in rows)
+        return next((one.id for one in found if one.name.casefold() == name.casefold()), None)
+
+    async def _remove(self, target: Target, name: str, registration_id: int) -> bool:
+        async def remove() -> Response[Any]:
+            doing = f"remove the runner {name} at {target}"
+            return await self._ask(
+                target, doing, lambda github: routes.remove(github, target, registration_id)
+            )
+
+        try:
+            response = await again(remove)
+        except Denied as denied:
+            if denied.status == 404 and not denied.at_token:
+                return False
+            raise removal_refusal(denied, name) from denied
+        answers.expect_removed(response)
+        return True
+
+    async def _read(self, target: Target | None, doing: str, call: Callable[[Session], Awaitable[T]]) -> T:
+        """Ask what changes nothing, again where that may help."""
+        try:
+            return await again(lambda: self._ask(target, doing, call))
+        except Denied as denied:
+            raise refusal(denied) from denied
+
+    async def _ask(self, target: Target | None, doing: str, call: Callable[[Session], Awaitable[T]]) -> T:
+        """Ask as whoever speaks for *target*; again with a new token, and with a new installation, once each."""
+        renewed: set[bool] = set()
+        while True:
+            session = await self._sessions.of(target)
+            generation = session.token_generation
+            try:
+                return await session.ask(doing, call)
+            except Denied as denied:
+                if denied.at_token in renewed or not self._sessions.renew(
+                    target, session, denied, generation
+                ):
+                    raise
+                renewed.add(denied.at_token)
+
+
+def _trust(ca_path: Path | None) -> ssl.SSLContext:
+    """Return what is trusted: the usual authorities, and a private one beside them."""
+    context = httpx.create_ssl_context()
+    if ca_path is not None:
+        try:
+            context.load_verify_locations(cafile=ca_path)
+        except (ssl.SSLError, OSError) as error:
+            msg = f"github_ca_path: {ca_path} holds no certificate in PEM form that can be read"
+            raise GitHubRefused(msg) from error
+    return context

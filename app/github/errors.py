@@ -1,0 +1,183 @@
+"""What went wrong at GitHub, in the words of :mod:`app.ports`: each error says what the caller can do about it.
+
+githubkit and httpx errors never leave this package. Their texts may hold a token (httpx names the header it cannot
+send, pydantic the value it cannot read), so of an unexpected error only the type is told, and it is not chained.
+Of an answer only its ``message`` is kept, cut short.
+"""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+from githubkit.exception import GitHubException, RequestError, RequestFailed
+
+from app.github.quota import retry_after
+from app.logs import HIDDEN, PATTERNS
+from app.ports import GitHubRefused, GitHubUnavailable, NameTaken, NotFound, OutsideError, RunnerBusy
+
+MAX_MESSAGE = 200
+TOKEN_ROUTE = "/access_tokens"  # noqa: S105  # a route
+BUSY = re.compile(
+    r"running (a |the )?job|is (currently )?(busy|running)|job is (still )?running", re.IGNORECASE
+)
+CREDENTIALS = (
+    "check that github_app_id and github_private_key_path belong together (or that github_token has not "
+    "expired), and that this host's clock is right"
+)
+MENDS = (
+    (
+        re.compile("suspended", re.IGNORECASE),
+        "the App is suspended there: unsuspend it on the page of its installation",
+    ),
+    (
+        re.compile("repository.level.*runners are disabled", re.IGNORECASE),
+        'the organization forbids runners at repositories: set scope = "organization" in the pool',
+    ),
+    (
+        re.compile("max(imum)? limit", re.IGNORECASE),
+        "the runner group is full: remove its offline runners, or set another runner_group in the pool",
+    ),
+    (
+        re.compile("IP allow list", re.IGNORECASE),
+        "add this host's address to the organization's IP allow list",
+    ),
+    (re.compile("SAML", re.IGNORECASE), "authorize the token for the organization's single sign-on"),
+    (
+        re.compile("api.version|supported version", re.IGNORECASE),
+        "set github_api_version to one that this GitHub knows",
+    ),
+)
+
+
+class Denied(Exception):
+    """GitHub understood a question and said no, for good: a 4xx that is no rate limit. Never leaves the package."""
+
+    def __init__(
+        self, doing: str, *, status: int, message: str = "", permissions: str = "", at_token: bool = False
+    ) -> None:
+        super().__init__(f"{status} when asked to {doing}")
+        self.doing = doing
+        self.status = status
+        self.message = message
+        self.permissions = permissions  # what the endpoint would have wanted
+        self.at_token = at_token  # the question itself was not even asked: we got no token to ask it with
+
+    def told(self, mend: str) -> str:
+        """Return one sentence: what GitHub refused, in which words, and the mend."""
+        words = f": {self.message}" if self.message else ""
+        return f"GitHub refused to {self.doing} ({self.status}{words}); {mend}"
+
+
+def read(error: GitHubException, doing: str) -> tuple[OutsideError | Denied, Exception | None]:
+    """Return what *error* means, and the cause that may be shown with it."""
+    origin: Exception = error
+    # What fails while a token is asked for comes wrapped, a refusal of GitHub's like everything else.
+    while isinstance(origin, RequestError) and not isinstance(origin, RequestFailed):
+        origin = origin.exc
+    match origin:
+        case OutsideError():
+            return origin, None
+        case RequestFailed():
+            return _answered(origin, doing), origin
+        case httpx.TimeoutException():
+            return GitHubUnavailable(f"GitHub did not answer in time when asked to {doing}"), origin
+        case httpx.ConnectError():
+            return GitHubUnavailable(_unreachable(origin, doing)), origin
+        case httpx.TransportError():
+            kind = type(origin).__name__
+            return GitHubUnavailable(f"The connection to GitHub broke ({kind}) when asked to {doing}"), None
+        case _:
+            kind = type(origin).__name__
+            return GitHubUnavailable(f"No usable answer of GitHub ({kind}) when asked to {doing}"), None
+
+
+def _answered(error: RequestFailed, doing: str) -> OutsideError | Denied:
+    response = error.response.raw_response
+    status = response.status_code
+    if status >= 500 or status == 408:
+        msg = f"GitHub answered {status} when asked to {doing}"
+        return GitHubUnavailable(msg, retry_after=retry_after(response))
+    return Denied(
+        doing,
+        status=status,
+        message=_message(response),
+        permissions=_short(response.headers.get("x-accepted-github-permissions", "")),
+        at_token=error.request.url.path.endswith(TOKEN_ROUTE),
+    )
+
+
+def _unreachable(error: httpx.ConnectError, doing: str) -> str:
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return f"GitHub's certificate is not trusted here: set github_ca_path; could not {doing}"
+    return f"GitHub cannot be reached ({_short(text) or type(error).__name__}): could not {doing}"
+
+
+def _message(response: httpx.Response) -> str:
+    """Return GitHub's own words, if the answer is its JSON and not some proxy's page."""
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(body, dict) or not isinstance(body.get("message"), str):
+        return ""
+    errors = body.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else None
+    detail = first.get("message") if isinstance(first, dict) else first
+    return _short(f"{body['message']} - {detail}" if isinstance(detail, str) else body["message"])
+
+
+def _short(text: str) -> str:
+    return PATTERNS.sub(HIDDEN, " ".join(text.split()))[:MAX_MESSAGE]
+
+
+def refusal(denied: Denied, permission: str = "") -> OutsideError:
+    """Return the error of an ordinary question that GitHub denied; *permission* is what it needs at least."""
+    mend = next((mend for pattern, mend in MENDS if pattern.search(denied.message)), None)
+    if mend is not None:
+        return GitHubRefused(denied.told(mend))
+    if denied.at_token:
+        return GitHubRefused(denied.told(_no_token(denied)))
+    match denied.status:
+        case 401:
+            return GitHubRefused(denied.told(CREDENTIALS))
+        case 403:
+            return GitHubRefused(denied.told(_permission(denied.permissions or permission)))
+        case 404:
+            mend = "there is no such thing, or the App (or token) may not see it: check where it is installed"
+            return NotFound(denied.told(f"{mend}, and its permissions"))
+        case 400 | 410:
+            return GitHubRefused(denied.told("check github_api_url and github_api_version"))
+        case _:
+            return GitHubRefused(denied.told("that is no passing trouble: check the pool's settings"))
+
+
+def _no_token(denied: Denied) -> str:
+    if denied.status == 401:
+        return CREDENTIALS
+    return "it gives no token for the App's installation: check that the App is installed there and not suspended"
+
+
+def _permission(accepted: str) -> str:
+    wanted = f"the permission {accepted.replace('=', ': ')}" if accepted else "the permissions for it"
+    return f"grant the App (or token) {wanted}, and accept the change on the page of its installation"
+
+
+def mint_refusal(denied: Denied, name: str, permission: str) -> OutsideError:
+    """Return the error of a registration that GitHub denied; *permission* is what it needs."""
+    if denied.at_token:
+        return refusal(denied)
+    if denied.status == 409:
+        return NameTaken(f"GitHub has a runner named {name} already ({denied.message or 409})")
+    if denied.status == 404:
+        mend = f"check that the App is installed there, with the permission {permission.replace('=', ': ')}"
+        return NotFound(denied.told(mend))
+    return refusal(denied, permission)
+
+
+def removal_refusal(denied: Denied, name: str) -> OutsideError:
+    """Return the error of a removal that GitHub denied: above all that the runner has a job."""
+    if denied.status == 422 and not denied.at_token and BUSY.search(denied.message):
+        return RunnerBusy(f"{name} runs a job: GitHub keeps its registration ({denied.message})")
+    return refusal(denied)

@@ -1,0 +1,119 @@
+"""githubkit for one identity, on one httpx client that every task shares.
+
+githubkit keeps its client in a ContextVar: a task that was not started inside the ``async with`` (a request
+handler, say) would build a client, and a connection, for each call (docs/contracts/github.md §7.3). A Session
+holds its client itself, so it does not matter who calls. Hooks of that client see every request that goes out,
+the ones that githubkit makes by itself too (later pages, tokens, redirects), and give each the API version and
+the time it may take; on their own those of githubkit have neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TypeVar
+
+import httpx
+from githubkit import GitHub
+from githubkit.auth import BaseAuthStrategy
+from githubkit.cache import MemCacheStrategy
+from githubkit.config import get_config
+from githubkit.exception import GitHubException
+from githubkit.throttling import BaseThrottler
+
+from app.github.errors import TOKEN_ROUTE, read
+from app.github.quota import Quota
+from app.ports import GitHubUnavailable
+
+T = TypeVar("T")
+
+USER_AGENT = f"cidermill/{version('cidermill')}"
+TIMEOUT = httpx.Timeout(10, connect=5)
+MINT_TIMEOUT = httpx.Timeout(15, connect=5)  # seen to take ten seconds
+MINT_ROUTE = "/generate-jitconfig"
+DEADLINE = 45.0  # for all pages together; httpx's own limits start anew with every byte
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """What all sessions have in common."""
+
+    api_url: str
+    api_version: str
+    tls: ssl.SSLContext | bool
+    transport: httpx.AsyncBaseTransport | None
+    throttler: BaseThrottler
+
+
+class Session(GitHub[BaseAuthStrategy]):
+    """One identity at GitHub: its client, its tokens and its quota."""
+
+    def __init__(self, auth: BaseAuthStrategy, connection: Connection, quota: Quota) -> None:
+        self._tokens = (
+            MemCacheStrategy()
+        )  # githubkit's default is one for the whole process, whatever the host
+        super().__init__(
+            auth,
+            config=get_config(
+                base_url=connection.api_url,
+                user_agent=USER_AGENT,
+                timeout=TIMEOUT,
+                ssl_verify=connection.tls,
+                async_transport=connection.transport,
+                async_event_hooks={"request": [self._outgoing], "response": [self._incoming]},
+                cache_strategy=self._tokens,
+                http_cache=False,  # it keeps every changed answer for ever
+                throttler=connection.throttler,
+                auto_retry=False,
+            ),
+        )
+        self.quota = quota
+        self.token_generation = 0
+        self._api_version = connection.api_version
+        self._shared: httpx.AsyncClient | None = None
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        """Build the one client; *stack* closes it."""
+        self._shared = await stack.enter_async_context(super().get_async_client())
+
+    @asynccontextmanager
+    async def get_async_client(self) -> AsyncGenerator[httpx.AsyncClient, None]:
+        """Lend the one client, in place of githubkit's choice by context."""
+        if self._shared is None:
+            msg = "enter the GitHub client (async with) before asking"
+            raise RuntimeError(msg)
+        yield self._shared
+
+    async def ask(self, doing: str, call: Callable[[Session], Awaitable[T]]) -> T:
+        """Await *call*, bounded in time. Raises Denied, and errors of :mod:`app.ports`."""
+        self.quota.check(doing)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                return await call(self)
+        except TimeoutError as error:
+            msg = f"GitHub did not answer within {DEADLINE:.0f} s when asked to {doing}"
+            raise GitHubUnavailable(msg) from error
+        except GitHubException as error:
+            told, cause = read(error, doing)
+            raise told from cause
+
+    def forget_token(self, generation: int) -> None:
+        """Ask for a new token next time, unless somebody saw to that since *generation*."""
+        if generation == self.token_generation:
+            self.token_generation += 1
+            self._tokens.cleanup()
+
+    async def _outgoing(self, request: httpx.Request) -> None:
+        timeout = MINT_TIMEOUT if request.url.path.endswith(MINT_ROUTE) else TIMEOUT
+        request.headers["X-GitHub-Api-Version"] = self._api_version
+        request.extensions = {**request.extensions, "timeout": timeout.as_dict()}
+
+    async def _incoming(self, response: httpx.Response) -> None:
+        path = response.request.url.path
+        if not path.endswith(TOKEN_ROUTE):  # counted on the App, not on its installation
+            self.quota.note(response)
+        await self.quota.heed(response, f"{response.request.method} {path}")

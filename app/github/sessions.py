@@ -1,0 +1,122 @@
+"""Which identity speaks for an owner: the App's installation there, looked up once, or the one token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from app.domain.pools import Target
+from app.github import answers
+from app.github.auth import AppCredentials, TokenCredentials, as_app, as_installation, as_token
+from app.github.errors import Denied, refusal
+from app.github.quota import Quota
+from app.github.retry import again
+from app.github.session import Connection, Session
+from app.metrics import Metrics
+from app.ports import GitHubRefused
+
+
+class Sessions:
+    """The sessions in use, opened as they are needed and kept for the life of the program."""
+
+    def __init__(
+        self,
+        credentials: AppCredentials | TokenCredentials,
+        connection: Connection,
+        *,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._credentials = credentials
+        self._connection = connection
+        self._metrics = metrics
+        self._clock = clock
+        self._stack = AsyncExitStack()
+        self._looking = asyncio.Lock()
+        self._installed: dict[str, Session] = {}  # by owner, folded
+        self._by_id: dict[int, Session] = {}
+        match credentials:
+            case AppCredentials():
+                self.first = Session(as_app(credentials), connection, self._quota("app"))
+            case TokenCredentials():
+                self.first = Session(as_token(credentials), connection, self._quota("token"))
+
+    async def open(self) -> None:
+        """Open the session that needs no looking up: the App's own, or the token's."""
+        await self.first.open(self._stack)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._stack.aclose()
+
+    async def of(self, target: Target | None) -> Session:
+        """Return the session for *target*; None is the App or token itself. Raises GitHubRefused."""
+        if target is None or isinstance(self._credentials, TokenCredentials):
+            return self.first
+        owner = target.owner.casefold()
+        found = self._installed.get(owner)
+        if found is not None:
+            return found
+        async with self._looking:
+            if owner not in self._installed:
+                self._installed[owner] = await self._installation(target, self._credentials)
+            return self._installed[owner]
+
+    def renew(self, target: Target | None, session: Session, denied: Denied, generation: int) -> bool:
+        """Let go of what GitHub no longer accepts; whether it makes sense to ask once more.
+
+        Nothing was done by a request without a valid token, so even a mint may be asked again.
+        """
+        if target is None or session is self.first:
+            return False
+        if denied.at_token:
+            # The App was installed anew, under another id.
+            if denied.status == 404 and self._installed.get(target.owner.casefold()) is session:
+                del self._installed[target.owner.casefold()]
+            return denied.status == 404
+        if denied.status in {401, 403}:
+            # A token keeps the permissions it was made with: after a 403 the next call shall see what was granted.
+            session.forget_token(generation)
+        return denied.status == 401
+
+    def left(self) -> dict[str, dict[str, int | str]]:
+        """Return what is left of every quota."""
+        left: dict[str, dict[str, int | str]] = {}
+        for session in (self.first, *self._by_id.values()):
+            left |= session.quota.left()
+        return left
+
+    async def _installation(self, target: Target, credentials: AppCredentials) -> Session:
+        with self._metrics.github_call("installation"):
+            found = await again(lambda: self._look_up(target))
+        session = self._by_id.get(found)
+        if session is None:
+            quota = self._quota(target.owner)
+            session = Session(as_installation(credentials, found), self._connection, quota)
+            await session.open(self._stack)
+            self._by_id[found] = session
+        return session
+
+    async def _look_up(self, target: Target) -> int:
+        doing = f"find the App's installation at {target}"
+        try:
+            response = await self.first.ask(
+                doing,
+                lambda github: (
+                    github.rest.apps.async_get_repo_installation(target.owner, target.repository)
+                    if target.repository
+                    else github.rest.apps.async_get_org_installation(target.owner)
+                ),
+            )
+        except Denied as denied:
+            if denied.status != 404:
+                raise refusal(denied) from denied
+            mend = (
+                f"install the App on {target.owner}, with access to {target.repository or 'its repositories'}"
+            )
+            raise GitHubRefused(denied.told(mend)) from denied
+        return answers.installation_id(response)
+
+    def _quota(self, label: str) -> Quota:
+        return Quota(label, metrics=self._metrics, clock=self._clock)

@@ -1,0 +1,241 @@
+"""The composition root: the only place that names concrete adapters.
+
+:func:`create_app` builds the application for given settings (tests hand in their own adapters). ``app`` is what
+``uvicorn app.main:app`` serves; it is built when it is asked for, so that importing this module does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from app import logs
+from app.api import admin, health, webhooks
+from app.api.context import Context, Health, Reloaded, ReloadRefused
+from app.api.guard import RequestGuard
+from app.clock import utcnow
+from app.configfile import ConfigError, admin_token, load, lock_state_dir, prepare_state_dir
+from app.db.database import Database, open_engine
+from app.db.migrate import DatabaseUnusable, upgrade
+from app.db.reader import Reader
+from app.db.store import Store
+from app.domain.pools import Names
+from app.github.auth import AppCredentials, TokenCredentials
+from app.github.client import GitHubClient
+from app.metrics import Metrics, WorldCollector
+from app.ports import GitHub, VMBackend, VMError
+from app.reconcile import Reconciler, Setup, replace_pools
+from app.settings import Settings
+from app.timers import Timers
+from app.vm.command import Tart, tart_home
+from app.vm.hostcheck import check_host
+from app.vm.tart import TartBackend
+
+VERSION = version("cidermill")
+ENDING_SECONDS = 5.0  # for the pass under way when we are told to stop
+
+
+def create_app(
+    settings: Settings,
+    *,
+    github: GitHub | None = None,
+    vms: VMBackend | None = None,
+    clock: Callable[[], datetime] = utcnow,
+    reread: Callable[[], Settings] | None = None,
+) -> FastAPI:
+    """Build the application. Raises ConfigError or DatabaseUnusable where the state directory cannot be used.
+
+    *reread* returns the settings as they are on disk now, for a reload.
+    """
+    state_dir = prepare_state_dir(settings)
+    token = admin_token(settings)
+    upgrade(state_dir / "cidermill.db")
+    hosts = settings.host_names
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            app.state.context = await _run(stack, settings, token, github, vms, clock, reread)
+            yield
+
+    app = FastAPI(
+        title="CiderMill",
+        version=VERSION,
+        summary="Ephemeral macOS runners for GitHub Actions, on demand, on your own Macs.",
+        lifespan=lifespan,
+        docs_url=None,  # they load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.add_middleware(RequestGuard, hosts=hosts)
+    for router in (webhooks.router, admin.router, health.router):
+        app.include_router(router)
+    return app
+
+
+async def _run(
+    stack: AsyncExitStack,
+    settings: Settings,
+    token: str,
+    github: GitHub | None,
+    vms: VMBackend | None,
+    clock: Callable[[], datetime],
+    reread: Callable[[], Settings] | None,
+) -> Context:
+    """Start everything; *stack* ends it in the opposite order."""
+    metrics, pools = Metrics(), settings.pools
+    database = Database(open_engine(settings.state_dir / "cidermill.db"))
+    stack.callback(database.close)
+    store, reader = Store(database, pools), Reader(database)
+    if github is None:
+        github = await stack.enter_async_context(_github(settings, metrics))
+    if vms is None:
+        vms = TartBackend(
+            tart=tart_of(settings),
+            state_dir=settings.state_dir,
+            names=Names(settings.host_name),
+            clock=clock,
+        )
+    stack.push_async_callback(vms.close)
+    reconciler = Reconciler(
+        Setup(
+            names=Names(settings.host_name),
+            pools=pools,
+            slots=tuple(str(n + 1) for n in range(settings.slots)),
+            min_free_disk_gb=settings.min_free_disk_gb,
+        ),
+        store=store,
+        reader=reader,
+        github=github,
+        vms=vms,
+        metrics=metrics,
+        clock=clock,
+    )
+    metrics.registry.register(WorldCollector(lambda: reconciler.world, clock))
+    state = Health(warnings=settings.warnings())
+    stack.push_async_callback(reconciler.close)
+    stack.push_async_callback(_finish, asyncio.create_task(reconciler.run(), name="reconciler"))
+    timers = Timers(
+        reconciler=reconciler,
+        store=store,
+        vms=vms,
+        health=state,
+        retention=timedelta(days=settings.retention_days),
+        clock=clock,
+    )
+    timers.start(github.whoami)
+    stack.callback(timers.stop)
+    return Context(
+        version=VERSION,
+        started_at=clock(),
+        webhook_secrets=settings.webhook_secrets,
+        admin_token=token,
+        metrics_public=settings.metrics_public,
+        hosts=settings.host_names,
+        store=store,
+        reader=reader,
+        reconciler=reconciler,
+        vms=vms,
+        metrics=metrics,
+        health=state,
+        clock=clock,
+        reload=_reloader(settings, reconciler, state, reread),
+        quota=github.quota,
+    )
+
+
+def _github(settings: Settings, metrics: Metrics) -> GitHubClient:
+    if settings.github_token is not None:
+        credentials: AppCredentials | TokenCredentials = TokenCredentials(
+            token=settings.github_token.get_secret_value()
+        )
+    else:
+        credentials = AppCredentials(app_id=settings.github_app_id or "", private_key=settings.private_key())
+    return GitHubClient(
+        credentials,
+        api_url=settings.github_api_url,
+        ca_path=settings.github_ca_path,
+        api_version=settings.github_api_version,
+        metrics=metrics,
+    )
+
+
+def tart_of(settings: Settings) -> Tart:
+    """Return the tart command that the settings name."""
+    return Tart(settings.tart_path, tart_home(settings.tart_home, os.environ), os.environ)
+
+
+def _reloader(
+    settings: Settings,
+    reconciler: Reconciler,
+    state: Health,
+    reread: Callable[[], Settings] | None,
+) -> Callable[[], Awaitable[Reloaded]]:
+    in_force = settings
+
+    async def reload() -> Reloaded:
+        nonlocal in_force
+        if reread is None:
+            raise ReloadRefused(["This server was not started from a configuration file."])
+        try:
+            new = await asyncio.to_thread(reread)
+        except ConfigError as error:
+            raise ReloadRefused(error.problems) from error
+        before = {pool.name: pool for pool in in_force.pools}
+        after = {pool.name: pool for pool in new.pools}
+        await reconciler.configure(replace_pools(reconciler.setup, new.pools))
+        in_force, state.warnings = new, new.warnings()
+        return Reloaded(
+            pools=tuple(after),
+            changed=tuple(name for name, pool in after.items() if before.get(name) != pool),
+            removed=tuple(name for name in before if name not in after),
+            needs_restart=settings.differing(new),
+        )
+
+    return reload
+
+
+async def _finish(loop: asyncio.Task[None]) -> None:
+    """Stop the reconciler's task; a pass under way gets a moment to end."""
+    loop.cancel()
+    with suppress(asyncio.CancelledError, TimeoutError):
+        async with asyncio.timeout(ENDING_SECONDS):
+            await loop
+
+
+def build() -> FastAPI:
+    """Build the application from the environment and the files it names. Exits with a report where it cannot start."""
+    try:
+        settings = load(os.environ, Path.cwd())
+        logs.configure(settings.log_level, settings.log_format, settings.secrets())
+        prepare_state_dir(settings)
+        lock_state_dir(settings)
+        check_host(tart_of(settings), settings.pools)
+        return create_app(settings, reread=_reread)
+    except ConfigError as error:
+        sys.exit(error.report())
+    except (DatabaseUnusable, VMError) as error:
+        sys.exit(f"CiderMill cannot start: {error}.")
+
+
+def _reread() -> Settings:
+    settings = load(os.environ, Path.cwd())
+    try:
+        check_host(tart_of(settings), settings.pools)
+    except VMError as error:
+        raise ConfigError([str(error)]) from error
+    return settings
+
+
+def __getattr__(name: str) -> FastAPI:
+    if name == "app":
+        globals()["app"] = built = build()  # once: it may be asked for again
+        return built
+    raise AttributeError(name)

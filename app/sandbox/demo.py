@@ -1,0 +1,123 @@
+"""The main job, watched: the real server, between a simulated GitHub and a simulated tart, on this machine.
+
+A dozen jobs of two repositories, one of them cancelled while it waits, one of a repository that is not allowed
+and one whose labels nobody has. It ends well only if every job that may run ran, nothing else cost a VM, and
+nothing at all is left: no VM, no registration, no process, no secret in anything that was written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from app.sandbox.demo_screen import Screen
+from app.sandbox.github import ModelGitHub
+from app.sandbox.github_values import Job
+from app.sandbox.outside import IMAGE, outside
+from app.sandbox.server import Server
+
+CONFIG = f"""\
+slots = 2
+host_name = "demo"
+min_free_disk_gb = 0
+
+[[pool]]
+name = "sequoia"
+labels = ["sequoia"]
+image = "{IMAGE}"
+repositories = ["acme/*"]
+"""
+LABELS = ("self-hosted", "macOS", "sequoia")
+LIMIT_SECONDS = 55.0
+BETWEEN_LOOKS = 0.25
+
+
+@dataclass(slots=True)
+class Story:
+    """What was queued, and what must become of it."""
+
+    served: list[Job] = field(default_factory=list)
+    cancelled: list[Job] = field(default_factory=list)
+    refused: list[Job] = field(default_factory=list)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Every job, in the order queued."""
+        return sorted([*self.served, *self.cancelled, *self.refused], key=lambda job: job.id)
+
+
+async def run(seed: int) -> bool:
+    """Run the demo; True when all of it went as it must."""
+    screen = Screen()
+    async with outside(seed) as (model, api_url, place):
+        async with Server(place, api_url, model, CONFIG) as server:
+            model.point_hook(f"{server.url}/webhooks/github")
+            screen.begin(server.url, place)
+            story = queue_jobs(model)
+            done = await _watch(server, model, story, screen)
+            problems = [] if done else [f"not everything was done within {LIMIT_SECONDS:.0f} s"]
+            problems += await _check_story(server, story)
+            await screen.table(server, story.jobs)
+        problems += _left_behind(model, server)
+    screen.end(problems)
+    return not problems
+
+
+def queue_jobs(model: ModelGitHub) -> Story:
+    """Queue the story's jobs, the one to be cancelled last, so that it waits."""
+    story = Story()
+    for n in range(1, 7):
+        story.served.append(model.queue("acme/app", f"test ({n})", LABELS, seconds=0.5 + 0.3 * (n % 3)))
+    for name in ("wheel (cp312)", "wheel (cp313)", "docs"):
+        story.served.append(model.queue("acme/lib", name, LABELS, seconds=1.0))
+    story.refused.append(model.queue("stranger/tool", "mine coins", LABELS, seconds=1.0))
+    story.refused.append(model.queue("acme/app", "needs a GPU", (*LABELS, "gpu"), seconds=1.0))
+    story.cancelled.append(model.queue("acme/lib", "superseded", LABELS, seconds=9.0))
+    return story
+
+
+async def _watch(server: Server, model: ModelGitHub, story: Story, screen: Screen) -> bool:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with screen.live():
+        while loop.time() - began < LIMIT_SECONDS:
+            slots = await server.get("/api/v1/slots")
+            screen.show(slots, story.jobs, loop.time() - began)
+            ran = sum(job.status == "completed" for job in story.served)
+            if ran >= 2 and story.cancelled[0].status == "queued":
+                model.cancel(story.cancelled[0])
+            over = ran == len(story.served) and story.cancelled[0].status == "completed"
+            if over and all(slot["state"] == "free" for slot in slots):
+                return True
+            await asyncio.sleep(BETWEEN_LOOKS)
+    return False
+
+
+async def _check_story(server: Server, story: Story) -> list[str]:
+    problems = [
+        f"{job.name} of {job.run.repository.full_name} ended {job.conclusion}, not success"
+        for job in story.served
+        if job.conclusion != "success"
+    ]
+    problems += [
+        f"{job.name} ran on {job.runner_name}, and must not have run"
+        for job in (*story.refused, *story.cancelled)
+        if job.runner_name is not None
+    ]
+    for job in story.refused:
+        seen = await server.get(f"/api/v1/jobs/{job.id}")
+        if seen["status"] != "queued" or not seen["explanation"]:
+            problems.append(f"{job.name} is not explained")
+    runners = await server.get("/api/v1/runners?limit=1000")
+    if len(runners) > len(story.served) + 1:  # one may have been on its way for the cancelled job
+        problems.append(f"{len(runners)} VMs were booted for {len(story.served)} jobs")
+    return problems
+
+
+def _left_behind(model: ModelGitHub, server: Server) -> list[str]:
+    registered = [runner.name for runner in model.runners.registrations.values()]
+    problems = [f"VM {name} is left" for name in server.vms() if name != IMAGE]
+    problems += [f"registration {name} is left" for name in registered]
+    problems += [f"tart was used wrongly: {line}" for line in server.violations()]
+    problems += [f"a secret was written to {file}" for file in server.leaks(model.secrets())]
+    return problems

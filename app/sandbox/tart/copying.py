@@ -1,0 +1,38 @@
+"""Copies of a VM's files: the disk keeps its size and takes no space, the guest's directory is really copied."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+FILES = ("config.json", "nvram.bin", "manifest.json", "state.vzvmsave")
+
+
+def copy_image(source: Path, target: Path) -> None:
+    """Copy a VM, with its snapshot if it has one. Of a running one the copy is only about right, as with tart."""
+    for name in FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+    make_disk(target / "disk.img", (source / "disk.img").stat().st_size)
+    if (source / "guest").is_dir():
+        try:
+            shutil.copytree(source / "guest", target / "guest", symlinks=True, ignore=_special)
+        except shutil.Error:  # files came and went meanwhile
+            return
+
+
+def make_disk(file: Path, size: int) -> None:
+    """Make an empty disk that says it has *size* bytes, or let one grow."""
+    file.touch()
+    os.truncate(file, size)
+
+
+def _special(directory: str, names: list[str]) -> list[str]:
+    found = []
+    for name in names:
+        mode = Path(directory, name).lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+            found.append(name)
+    return found

@@ -1,0 +1,116 @@
+"""The inside of a simulated guest: its directories, its environment, and the programs that stand in for macOS's own.
+
+Commands run on the host, as the host's user, so what would reach beyond the guest is replaced: powering off ends
+the VM and not the host, the clock is never set, nothing of the host's environment is inherited. A command that
+calls such a program by its absolute path is caught only behind ``sudo``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+HOME = "Users/admin"
+SHIMS = "bin-shims"
+GUARD = "opt/cidermill"
+POWER = ".power"  # a FIFO: whatever is written to it powers the guest off
+SYSTEM_PATH = "/bin:/usr/bin:/usr/sbin:/usr/local/bin"
+
+_SHELL = '#!/bin/sh\nhere=$(dirname "$0")\n'
+
+_OFF = f"""{_SHELL}[ -p "$here/../{POWER}" ] || exit 1
+echo off >"$here/../{POWER}"
+"""
+
+# Whatever program is named, by a path or not: one that has a stand-in here is replaced by it.
+_SUDO = f"""{_SHELL}while :; do
+  case ${{1-}} in
+  -u | -g | -p | -C | -h) shift 2 ;;
+  --) shift && break ;;
+  -*) shift ;;
+  *=*) export "$1" && shift ;;
+  *) break ;;
+  esac
+done
+[ $# -gt 0 ] || exit 0
+name=${{1##*/}}
+if [ -x "$here/$name" ]; then
+  shift
+  exec "$here/$name" "$@"
+fi
+exec "$@"
+"""
+
+_DATE = """#!/bin/sh
+# Reading passes through; setting succeeds and does nothing.
+set_it=no skip=no show=no
+for word in "$@"; do
+  if [ "$skip" = yes ]; then
+    skip=no
+    continue
+  fi
+  case $word in
+  -j*) show=yes ;;
+  -s* | --set*) set_it=yes ;;
+  -d | -r | -f | -v) skip=yes ;;
+  -* | +*) ;;
+  *) set_it=yes ;;
+  esac
+done
+[ "$set_it" = no ] || [ "$show" = yes ] || exit 0
+exec /bin/date "$@"
+"""
+
+_NOTHING = "#!/bin/sh\nexit 0\n"
+
+PROGRAMS = {
+    "sudo": _SUDO,
+    "chown": _NOTHING,
+    "chgrp": _NOTHING,
+    "sntp": _NOTHING,
+    "shutdown": _OFF,
+    "halt": _OFF,
+    "date": _DATE,
+}
+
+
+def furnish(guest: Path) -> None:
+    """Make what a guest needs and does not have yet."""
+    for directory in (HOME, SHIMS, GUARD, "tmp"):
+        (guest / directory).mkdir(parents=True, exist_ok=True)
+    for name, text in PROGRAMS.items():
+        program = guest / SHIMS / name
+        if not program.exists():
+            program.write_text(text, encoding="ascii")
+            program.chmod(0o755)
+
+
+def power_switch(guest: Path) -> int:
+    """Make the FIFO that powers the guest off, and open it so that it never ends."""
+    fifo = guest / POWER
+    fifo.unlink(missing_ok=True)
+    os.mkfifo(fifo, 0o600)
+    return os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+
+
+def environment(guest: Path) -> dict[str, str]:
+    """Return all that a command in the guest finds in its environment."""
+    return {
+        "HOME": str(guest / HOME),
+        "USER": "admin",
+        "LOGNAME": "admin",
+        "TMPDIR": str(guest / "tmp"),
+        "PATH": f"{guest / SHIMS}:{SYSTEM_PATH}",
+        "CIDERMILL_GUARD_DIR": str(guest / GUARD),
+    }
+
+
+def find_program(command: str, guest: Path) -> str:
+    """Return the program's path as the agent finds it. Raises FileNotFoundError with the agent's words."""
+    if "/" in command:
+        return command
+    for directory in environment(guest)["PATH"].split(":"):
+        path = f"{directory}/{command}"
+        if command and os.access(path, os.X_OK) and Path(path).is_file():
+            return path
+    raise FileNotFoundError(f'exec: "{command}": executable file not found in $PATH')

@@ -1,0 +1,86 @@
+"""The followers: copy the output of each runner to this host while it lives, and tell when it says something new.
+
+A convenience and never the only evidence: the text comes from a machine that runs strangers' code, so the copy has
+a size limit and lines only ring the bell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from app.vm.guest import is_news
+from app.vm.process import end
+
+log = structlog.get_logger(__name__)
+
+LIMIT = 10_000_000  # bytes kept of a runner's output
+CUT = b"\n[cidermill: cut here, there was more than 10 MB]\n"
+LONGEST_LINE = 4096
+
+
+class Follower:
+    """Follows the runners' output, one process each."""
+
+    def __init__(self, on_news: Callable[[], None]) -> None:
+        self._on_news = on_news
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], file: Path) -> None:
+        """Copy what *argv* prints into *file*, from the beginning; nothing where that is under way."""
+        if name not in self._tasks:
+            task = self._tasks[name] = asyncio.create_task(self._copy(argv, env, file))
+            task.add_done_callback(lambda _: self._tasks.pop(name, None))
+
+    async def stop(self, name: str) -> None:
+        """Stop following."""
+        await _cancel(task for task in [self._tasks.get(name)] if task)
+
+    async def close(self) -> None:
+        """Stop all."""
+        await _cancel(self._tasks.values())
+
+    async def _copy(self, argv: Sequence[str], env: Mapping[str, str], file: Path) -> None:
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            process = await asyncio.create_subprocess_exec(
+                *argv, env=dict(env), stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+            )
+            try:
+                await self._drain(process.stdout, file)
+            finally:
+                # SIGINT ends the guest's `tail` too, which otherwise lives until it has something to say.
+                await end(process, signal.SIGINT)
+        except OSError as error:
+            log.warning("follow_failed", file=str(file), detail=error.strerror)
+
+    async def _drain(self, stream: asyncio.StreamReader | None, file: Path) -> None:
+        kept, line, heard = 0, b"", set[str]()
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb", buffering=0) as copy:
+            while stream is not None and (chunk := await stream.read(65536)):
+                copy.write(chunk[: LIMIT - kept])
+                kept += len(chunk)
+                if kept >= LIMIT:
+                    copy.write(CUT)
+                    return
+                *lines, line = (line + chunk).split(b"\n")
+                line = line[:LONGEST_LINE]
+                news = {kind for text in lines if (kind := is_news(text))} - heard
+                if news:
+                    heard |= news
+                    self._on_news()
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    if ending:
+        await asyncio.wait(ending)

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Leads its own session, runs the actions runner once, keeps its output, records how it ended, and powers the guest
+# off: so the VM ends when the runner ends, whatever became of the host's side.
+umask 022
+state=$HOME/.cidermill
+dir=$(dirname "$0")
+IFS= read -r jit
+exec </dev/null >>"$state/runner.log" 2>&1
+echo "$$" >"$state/pid.new"
+mv "$state/pid.new" "$state/pid"
+cd "$(cat "$dir/runner-dir")" && ACTIONS_RUNNER_INPUT_JITCONFIG=$jit \
+  ACTIONS_RUNNER_HOOK_JOB_STARTED=$dir/job-started.sh \
+  ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE=1 \
+  RUNNER_MANUALLY_TRAP_SIG=1 \
+  ./run.sh
+code=$?
+echo "$code" >"$state/exit.new"
+mv "$state/exit.new" "$state/exit"
+echo "cidermill: run.sh ended with $code"
+sleep 2 # for the follower to read the last lines
+PATH=$PATH:/usr/sbin:/sbin
+if command -v sudo >/dev/null 2>&1; then
+  exec sudo -n shutdown -h now
+fi
+exec shutdown -h now

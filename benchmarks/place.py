@@ -1,0 +1,48 @@
+"""The real server on the sandbox, configured for a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from app.sandbox.github import ModelGitHub
+from app.sandbox.outside import IMAGE, outside
+from app.sandbox.server import Server
+
+SEED = 1
+
+# Two pools with a slot each: one that a test keeps busy, and one that is looked at.
+POOLS = f"""\
+slots = 2
+host_name = "bench"
+min_free_disk_gb = 0
+log_level = "warning"
+
+[[pool]]
+name = "busy"
+labels = ["busy"]
+image = "{IMAGE}"
+repositories = ["acme/*"]
+max_runners = 1
+
+[[pool]]
+name = "quick"
+labels = ["quick"]
+image = "{IMAGE}"
+repositories = ["acme/*"]
+max_runners = 1
+"""
+
+
+@asynccontextmanager
+async def running(
+    config: str, *, before: Callable[[Path], None] = lambda _: None
+) -> AsyncIterator[tuple[Server, ModelGitHub, Path]]:
+    """Run the server; *before* may put things into its directory first."""
+    async with outside(SEED) as (model, api_url, place):
+        server = Server(place, api_url, model, config)
+        before(place)
+        async with server:
+            model.point_hook(f"{server.url}/webhooks/github")
+            yield server, model, place

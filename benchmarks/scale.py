@@ -1,0 +1,80 @@
+"""A long queue and a long history: what a pass costs, how fast a page comes, how much memory it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+
+import psutil
+
+from app.clock import utcnow
+from app.db.database import open_engine
+from app.db.migrate import upgrade
+from app.db.rows import JOB, job_values
+from app.domain.jobs import Job, JobStatus
+from app.sandbox.server import Server
+from benchmarks.measures import Measure, percentile
+from benchmarks.place import POOLS, running
+
+PASSES = re.compile(r"^cidermill_pass_seconds_(sum|count) ([0-9.e+-]+)$", re.MULTILINE)
+
+
+async def measure(*, short: bool) -> list[Measure]:
+    """Measure with 10,000 jobs queued and 100,000 ended (a tenth in the short form)."""
+    queued, ended = (1000, 10_000) if short else (10_000, 100_000)
+    async with running(POOLS, before=lambda place: fill(place, queued, ended)) as (server, _, _):
+        await asyncio.sleep(2)
+        before = await _passes(server)
+        pages = [await _page(server) for _ in range(20 if short else 100)]
+        await asyncio.sleep(12)
+        count, seconds = (after - then for after, then in zip(await _passes(server), before, strict=True))
+        resident = psutil.Process(server.pid).memory_info().rss / 2**20
+    size = f"{queued:,} queued, {ended:,} ended"
+    return [
+        Measure(f"a pass, {size}, mean", 1000 * seconds / count, "ms", "≤ 50"),
+        Measure(f"/api/v1/jobs, {size}, p99", 1000 * percentile(pages, 0.99), "ms", "≤ 50"),
+        Measure(f"resident, {size}", resident, "MiB", "≤ 120"),
+    ]
+
+
+def fill(place: Path, queued: int, ended: int) -> None:
+    """Write a database with that many jobs; the queued ones are of a pool that has no slot left for them."""
+    state = place / "state"
+    state.mkdir(mode=0o700)
+    path = state / "cidermill.db"
+    upgrade(path)
+    now = utcnow()
+    pattern = Job(
+        id=0, run_id=0, run_attempt=1, name="build", workflow="CI", repository="acme/old", repository_id=1,
+        organization=False, private=True, labels=("busy",), status=JobStatus.COMPLETED, conclusion="success",
+        runner=None, url="", queued_at=now, received_at=now, started_at=now, completed_at=now, pool="busy",
+    )  # fmt: skip
+    rows = []
+    for n in range(ended + queued):
+        at = now - timedelta(seconds=n)
+        job = replace(pattern, id=n + 1, run_id=n + 1, queued_at=at, received_at=at, completed_at=at)
+        if n >= ended:
+            job = replace(
+                job, status=JobStatus.QUEUED, conclusion=None, started_at=None, completed_at=None,
+                repository=f"acme/r{n % 50}", checked_at=now,
+            )  # fmt: skip
+        rows.append(job_values(job))
+    engine = open_engine(path)
+    with engine.begin() as connection:
+        connection.execute(JOB.insert(), rows)
+    engine.dispose()
+
+
+async def _passes(server: Server) -> tuple[float, float]:
+    found = dict(PASSES.findall(await server.text("/metrics")))
+    return float(found["count"]), float(found["sum"])
+
+
+async def _page(server: Server) -> float:
+    began = perf_counter()
+    await server.get("/api/v1/jobs?limit=50")
+    return perf_counter() - began
