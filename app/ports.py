@@ -186,8 +186,8 @@ class VMBackend(Protocol):
     def forget(self, before: datetime) -> None:
         """Remove the kept output of VMs that said nothing since *before*."""
 
-    def on_change(self, callback: Callable[[], None]) -> None:
-        """Have *callback* called, on the event loop, when a VM ends or a runner's output says something new."""
+    def on_end(self, callback: Callable[[str, str], None]) -> None:
+        """Have *callback* called, on the event loop, with the name of a VM that ended and how it did."""
 
     async def close(self) -> None:
         """Let go of everything, leaving VMs running."""

@@ -19,6 +19,7 @@ class Sight:
 
     host: HostLook | None = None
     host_changed_at: datetime | None = None
+    ended: dict[str, str] = field(default_factory=dict)  # VMs whose end the host told of, and how
     host_trouble: str | None = None  # why the last look at the host failed
     github_trouble: str | None = None  # why the last question to GitHub had no answer
     registrations: dict[Target, RegistrationsLook] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Sight:
     def confirmed_absent(self, name: str) -> None:
         """Forget a VM that the host confirmed to be gone, without waiting for the next look."""
         self.guests.pop(name, None)
+        self.ended.pop(name, None)
         if self.host is not None:
             kept = tuple(vm for vm in self.host.vms if vm.name != name)
             self.host = replace(self.host, vms=kept)

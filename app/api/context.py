@@ -68,8 +68,11 @@ class Context:
     quota: Callable[[], dict[str, dict[str, int | str]]]  # GitHub's, by installation
 
 
-def context_of(request: Request) -> Context:
-    """Return the context of the application that serves *request*."""
+async def context_of(request: Request) -> Context:
+    """Return the context of the application that serves *request*.
+
+    A coroutine, as all dependencies here: FastAPI would run a plain function on a thread of its own.
+    """
     context: Context = request.app.state.context
     return context
 
@@ -78,7 +81,7 @@ Ctx = Annotated[Context, Depends(context_of)]
 BEARER = HTTPBearer(auto_error=False, description="The admin token, from state_dir/admin-token.")
 
 
-def admin(
+async def admin(
     context: Ctx, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None
 ) -> None:
     """Let only the bearer of the admin token pass."""

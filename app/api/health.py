@@ -70,5 +70,5 @@ async def metrics(
 ) -> Response:
     """Return all metrics as Prometheus text."""
     if not context.metrics_public:
-        admin(context, credentials)
+        await admin(context, credentials)
     return Response(context.metrics.expose(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -62,9 +62,10 @@ class Case:
     @property
     def ending(self) -> str | None:
         """Return how its VM ended; None: it runs, or nobody has looked since the last transition."""
+        told = self.world.ended.get(self.runner.name)
         look = self.world.host
-        if look is None or look.at <= self.runner.since:
-            return None
+        if told is not None or look is None or look.at <= self.runner.since:
+            return told
         vm = next((vm for vm in look.vms if vm.name == self.runner.name), None)
         if vm is None:
             return "vm_vanished"

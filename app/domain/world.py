@@ -149,6 +149,7 @@ class World:
     unsettled: tuple[Job, ...] = ()  # in progress, on a runner of ours that is gone
     cooldowns: tuple[Cooldown, ...] = ()
     host: HostLook | None = None
+    ended: Mapping[str, str] = field(default_factory=dict)  # VMs whose end was told since, and how
     host_changed_at: datetime | None = None  # something happened there after the last look began
     registrations: Mapping[Target, RegistrationsLook] = field(default_factory=dict)
     known_targets: frozenset[Target] = frozenset()  # where we ever registered: the sweep looks there

@@ -62,7 +62,7 @@ class ModelHost:
         self.connected: Callable[[ModelVM], None] = lambda _: None  # a runner in a guest starts
         self.lost: Callable[[ModelVM], None] = lambda _: None  # a VM ends or is deleted, with what ran in it
         self._clock = clock
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[str, str], None]] = []
 
     @property
     def running(self) -> list[ModelVM]:
@@ -76,7 +76,7 @@ class ModelHost:
         vm.runner_alive = vm.worker_alive = False
         self.lost(vm)
         for callback in self._callbacks:
-            callback()
+            callback(name, ending)
 
     async def look(self) -> HostLook:
         """List the VMs."""
@@ -165,7 +165,7 @@ class ModelHost:
     def forget(self, before: datetime) -> None:
         """Do nothing: the model has no output."""
 
-    def on_change(self, callback: Callable[[], None]) -> None:
+    def on_end(self, callback: Callable[[str, str], None]) -> None:
         """Call back when a VM ends."""
         self._callbacks = [callback]
 

@@ -1,7 +1,7 @@
-"""The followers: copy the output of each runner to this host while it lives, and tell when it says something new.
+"""The followers: copy the output of each runner to this host while it lives, so that it can be read afterwards.
 
-A convenience and never the only evidence: the text comes from a machine that runs strangers' code, so the copy has
-a size limit and lines only ring the bell.
+A convenience and no evidence: the text comes from a machine that runs strangers' code, so the copy has a size limit
+and nothing is concluded from it.
 """
 
 from __future__ import annotations
@@ -10,26 +10,23 @@ import asyncio
 import os
 import signal
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
-from app.vm.guest import is_news
 from app.vm.process import end
 
 log = structlog.get_logger(__name__)
 
 LIMIT = 10_000_000  # bytes kept of a runner's output
 CUT = b"\n[cidermill: cut here, there was more than 10 MB]\n"
-LONGEST_LINE = 4096
 
 
 class Follower:
     """Follows the runners' output, one process each."""
 
-    def __init__(self, on_news: Callable[[], None]) -> None:
-        self._on_news = on_news
+    def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], file: Path) -> None:
@@ -61,7 +58,7 @@ class Follower:
             log.warning("follow_failed", file=str(file), detail=error.strerror)
 
     async def _drain(self, stream: asyncio.StreamReader | None, file: Path) -> None:
-        kept, line, heard = 0, b"", set[str]()
+        kept = 0
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb", buffering=0) as copy:
             while stream is not None and (chunk := await stream.read(65536)):
@@ -70,12 +67,6 @@ class Follower:
                 if kept >= LIMIT:
                     copy.write(CUT)
                     return
-                *lines, line = (line + chunk).split(b"\n")
-                line = line[:LONGEST_LINE]
-                news = {kind for text in lines if (kind := is_news(text))} - heard
-                if news:
-                    heard |= news
-                    self._on_news()
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -31,14 +31,6 @@ LOOK = re.compile(
     r"^cidermill-guest delivered=([01]) alive=([01]) worker=([01]) code=(-|\d{1,3})$", re.ASCII | re.MULTILINE
 )
 
-# Lines of the runner's output that are worth a look at once, by their beginning (docs/contracts/github.md §6.3).
-NEWS = re.compile(
-    rb"(?:\S+ \S+: )?(?:"
-    rb"(?P<listening>Listening for Jobs)|(?P<started>Running job: )|"
-    rb"(?P<completed>Job .* completed with result: )|(?P<ended>cidermill: run\.sh ended))",
-    re.ASCII,
-)
-
 TRUE = ("true",)
 FOLLOW = ("/bin/sh", "-c", 'exec tail -n +1 -F "$HOME/.cidermill/runner.log"')
 
@@ -120,9 +112,3 @@ def guest_look(output: str, at: datetime) -> GuestLook:
         worker_alive=said[3] == "1",
         exit_code=None if said[4] == "-" else int(said[4]),
     )
-
-
-def is_news(line: bytes) -> str | None:
-    """Return what kind of news a line of the runner's output is, one of a handful, or None."""
-    match = NEWS.match(line)
-    return match.lastgroup if match else None

@@ -58,9 +58,9 @@ class TartBackend:
         self._vms, self._runners = tart.home / "vms", state_dir / "runners"
         self._names, self._clock = names, clock
         self._images = Images(tart, names, state_dir / "images.json")
-        self._ring: Callable[[], None] = lambda: None
+        self._tell: Callable[[str, str], None] = lambda _name, _ending: None
         self._watch = Watch(self._ended)
-        self._follower = Follower(lambda: self._ring())
+        self._follower = Follower()
         self._about: dict[str, list[str]] = {}
 
     async def look(self) -> HostLook:
@@ -258,9 +258,9 @@ class TartBackend:
                 if newest < oldest and self._watch.get(folder.name) is None:
                     shutil.rmtree(folder, ignore_errors=True)
 
-    def on_change(self, callback: Callable[[], None]) -> None:
-        """Call back when a VM ends, or a runner says something new."""
-        self._ring = callback
+    def on_end(self, callback: Callable[[str, str], None]) -> None:
+        """Call back when a VM ends."""
+        self._tell = callback
 
     async def close(self) -> None:
         """Stop following; VMs go on."""
@@ -275,8 +275,9 @@ class TartBackend:
         return self._watch.adopt(name, pid) if pid else None
 
     def _ended(self, name: str) -> None:
-        log.info("vm_ended", vm=name, cause=cause_of(self._run_log(name)).code)
-        self._ring()
+        ending = cause_of(self._run_log(name)).code
+        log.info("vm_ended", vm=name, cause=ending)
+        self._tell(name, ending)
 
     def _run_log(self, name: str) -> Path:
         return self._runners / name / "run.log"

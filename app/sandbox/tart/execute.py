@@ -8,7 +8,7 @@ import select
 import signal
 import socket
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from app.sandbox.tart import faults, frames, leaks, link
 from app.sandbox.tart.home import Home
@@ -82,7 +82,10 @@ class _Relay:
     def run(self) -> NoReturn:
         """Relay; ends by SystemExit with the command's code, or Failure."""
         while True:
-            wanted = [self._connection, *([STDIN] if self._stdin_open and not self._unsent else [])]
+            wanted: list[Any] = [
+                self._connection,
+                *([STDIN] if self._stdin_open and not self._unsent else []),
+            ]
             left = None if self._end is None else max(0.0, self._end - time.monotonic())
             ready, writable, _ = select.select(wanted, [self._connection] if self._unsent else [], [], left)
             if self._end is not None and time.monotonic() >= self._end:

@@ -79,7 +79,7 @@ class Fault(NamedTuple):
 
     fault: str
     vm: str = "*"
-    count: int | None = None
+    count: int | None = None  # type: ignore[assignment]  # the file's word hides the tuple's method
     seconds: float = 0.0
     verb: str = "*"
 

@@ -10,7 +10,8 @@ import os
 import select
 import signal
 import time
-from typing import NoReturn
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from app.sandbox.tart import faults, snapshot
 from app.sandbox.tart.address import lease
@@ -53,10 +54,8 @@ class Signals:
 
     def take(self) -> list[int]:
         """Return what arrived since the last time."""
-        try:
+        with suppress(BlockingIOError):
             os.read(self.bell, 4096)
-        except BlockingIOError:
-            pass
         arrived, self._arrived = self._arrived, []
         return arrived
 
@@ -76,7 +75,8 @@ class Life:
     def until_it_ends(self) -> NoReturn:
         """Live; ends by SystemExit or Broken."""
         while True:
-            ready, _, _ = select.select([self._supply.control, self._signals.bell], [], [], PERIOD)
+            heard: list[Any] = [self._supply.control, self._signals.bell]  # sockets and descriptors
+            ready, _, _ = select.select(heard, [], [], PERIOD)
             for number in self._signals.take():
                 self._on_signal(number)
             if self._supply.control in ready:

@@ -128,7 +128,11 @@ class Session:
             program = find_program(command[0], self._guest)
             self._spawn(program, command, stdin=stdin, merged=merged)
         except OSError as error:
-            text = str(error) if error.errno is None else f"fork/exec {command[0]}: {error.strerror.lower()}"
+            text = (
+                str(error)
+                if error.errno is None
+                else f"fork/exec {command[0]}: {str(error.strerror).lower()}"
+            )
             self._unsent += frames.frame(frames.FAILED, text.encode(errors="surrogateescape"))
             self._listening = False
 
