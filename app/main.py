@@ -40,6 +40,7 @@ from app.vm.hostcheck import check_host
 from app.vm.tart import TartBackend
 
 VERSION = version("cidermill")
+SWITCH_SECONDS = 0.001
 ENDING_SECONDS = 5.0  # for the pass under way when we are told to stop
 
 
@@ -212,6 +213,8 @@ async def _finish(loop: asyncio.Task[None]) -> None:
 
 def build() -> FastAPI:
     """Build the application from the environment and the files it names. Exits with a report where it cannot start."""
+    # The writer's thread lets go of the interpreter at each statement, and would wait 5 ms to get it back.
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         settings = load(os.environ, Path.cwd())
         logs.configure(settings.log_level, settings.log_format, settings.secrets())

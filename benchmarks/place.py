@@ -12,6 +12,13 @@ from app.sandbox.server import Server
 
 SEED = 1
 
+# Notes when each command is started: the stand-in itself, a Python program, takes longer to begin than what is measured.
+NOTE = """\
+#!/bin/bash
+echo "$EPOCHREALTIME $1 ${{*: -1}} $2" >>'{log}'
+exec '{tart}' "$@"
+"""
+
 # Two pools with a slot each: one that a test keeps busy, and one that is looked at.
 POOLS = f"""\
 slots = 2
@@ -41,8 +48,21 @@ async def running(
 ) -> AsyncIterator[tuple[Server, ModelGitHub, Path]]:
     """Run the server; *before* may put things into its directory first."""
     async with outside(SEED) as (model, api_url, place):
+        _note_commands(place)
         server = Server(place, api_url, model, config)
         before(place)
         async with server:
             model.point_hook(f"{server.url}/webhooks/github")
             yield server, model, place
+
+
+def started_log(place: Path) -> Path:
+    """Return the file that tells when each command of tart was started: time, verb, last argument, first one."""
+    return place / "started.log"
+
+
+def _note_commands(place: Path) -> None:
+    tart = place / "bin" / "tart"
+    stand_in = tart.rename(tart.with_name("tart-stand-in"))
+    tart.write_text(NOTE.format(log=started_log(place), tart=stand_in), encoding="utf-8")
+    tart.chmod(0o755)

@@ -15,7 +15,7 @@ from app.sandbox.github import ModelGitHub
 from app.sandbox.github_values import Job
 from app.sandbox.server import Server
 from benchmarks.measures import Measure, percentile
-from benchmarks.place import POOLS, running
+from benchmarks.place import POOLS, running, started_log
 
 BACKLOG = 1000
 LIMIT_SECONDS = 120.0
@@ -87,12 +87,11 @@ async def _one_after_another(server: Server, model: ModelGitHub, place: Path, jo
 
 
 def commands(place: Path) -> dict[tuple[str, str], float]:
-    """Return when each command of the stand-in was first started: (verb, VM) → seconds of the epoch."""
+    """Return when each VM's commands were first started: (verb, VM) → seconds of the epoch."""
     first: dict[tuple[str, str], float] = {}
-    for line in (place / "tart" / "commands.log").read_text(encoding="utf-8").splitlines():
-        at, _, verb, *name = line.split()
-        if name:
-            first.setdefault((verb, name[0]), float(at))
+    for line in started_log(place).read_text(encoding="utf-8").splitlines():
+        at, verb, last, *_ = line.split()
+        first.setdefault((verb, last), float(at))
     return first
 
 

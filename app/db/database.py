@@ -1,6 +1,6 @@
 """The SQLite file: how it is opened, and the threads that touch it.
 
-One writer thread, and every write is one ``BEGIN IMMEDIATE`` transaction on it: a read-then-write is atomic
+One writer thread, and every write is whole, in a ``BEGIN IMMEDIATE`` transaction on it: a read-then-write is atomic
 without a lock, nobody waits in SQLite's busy handler, and the event loop never waits for a disk. Commits are
 synced (``synchronous=FULL``): what was answered with a 202 survives a power cut. Reads have threads of their own,
 so that a page of history does not hold up a webhook.
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 
 R = TypeVar("R")
 READERS = 2
+BATCH = 128  # writes that share one transaction at the most
 PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -26,6 +27,10 @@ PRAGMAS = (
     "journal_size_limit=67108864",
     "trusted_schema=OFF",
 )
+
+
+Work = Callable[[Connection], Any]  # its result goes to whoever asked for it
+Batch = list[tuple[Work, "asyncio.Future[Any]"]]
 
 
 def open_engine(path: Path, *, foreign_keys: bool = True) -> Engine:
@@ -61,25 +66,64 @@ class Database:
         self._writing = engine.execution_options(sqlite_begin="IMMEDIATE")
         self._writer = None if inline else ThreadPoolExecutor(1, thread_name_prefix="db-write")
         self._readers = None if inline else ThreadPoolExecutor(READERS, thread_name_prefix="db-read")
+        self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
+        self._flushing: asyncio.Task[None] | None = None
 
     async def write(self, work: Callable[[Connection], R]) -> R:
-        """Run *work* in one transaction on the writer thread, and return once it is durable."""
-        return await self._run(self._writer, self._writing, work)
+        """Run *work* on the writer thread, and return once it is durable; it is whole, or it never was.
+
+        What waits while a transaction is committed shares the next one, since syncing the disk is what takes time.
+        """
+        if self._writer is None:
+            return self._transact(self._writing, work)
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, future))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush(self._writer))
+        return await future
 
     async def read(self, work: Callable[[Connection], R]) -> R:
         """Run *work* on a reader thread, on one consistent view of the database."""
-        return await self._run(self._readers, self.engine, work)
+        if self._readers is None:
+            return self._transact(self.engine, work)
+        return await self._on(self._readers, self.engine, work)
 
-    async def _run(
-        self, executor: ThreadPoolExecutor | None, engine: Engine, work: Callable[[Connection], R]
-    ) -> R:
-        def transact() -> R:
-            with engine.begin() as connection:
-                return work(connection)
+    async def _flush(self, writer: ThreadPoolExecutor) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            for (_, future), outcome in zip(batch, await self._commit(writer, batch), strict=True):
+                if future.done():
+                    continue  # nobody waits for it any more
+                if isinstance(outcome, BaseException):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+        self._flushing = None
 
-        if executor is None:
-            return transact()
-        return await asyncio.get_running_loop().run_in_executor(executor, transact)
+    async def _commit(self, writer: ThreadPoolExecutor, batch: Batch) -> list[Any]:
+        """Return what became of each: all in one transaction, or, where one fails, each in its own."""
+        works = [work for work, _ in batch]
+
+        def together(connection: Connection) -> list[Any]:
+            return [work(connection) for work in works]
+
+        if len(works) > 1:
+            shared = self._on(writer, self._writing, together)
+            outcome: list[Any] | BaseException
+            (outcome,) = await asyncio.gather(shared, return_exceptions=True)
+            if not isinstance(outcome, BaseException):
+                return outcome
+        each = (self._on(writer, self._writing, work) for work in works)
+        return await asyncio.gather(*each, return_exceptions=True)
+
+    async def _on(self, executor: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], R]) -> R:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(executor, self._transact, engine, work)
+
+    @staticmethod
+    def _transact(engine: Engine, work: Callable[[Connection], R]) -> R:
+        with engine.begin() as connection:
+            return work(connection)
 
     def close(self) -> None:
         """Finish what is under way and close the file."""

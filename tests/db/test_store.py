@@ -256,6 +256,25 @@ async def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
         database.close()
 
 
+async def test_one_bad_write_spoils_no_other(tmp_path: Path) -> None:
+    """Writes that share a transaction fail alone: the others are kept, and only its own caller hears of the bad one."""
+    path = tmp_path / "cidermill.db"
+    upgrade(path)
+    database = Database(open_engine(path))
+    store, reader = Store(database, [a_pool()]), Reader(database)
+    try:
+        outcomes = await asyncio.gather(
+            *(store.record(a_delivery(f"g{n}"), an_event(id=n), at=NOW) for n in range(20)),
+            store.request_stop("nobody", StopRequest.ASK),
+            *(store.record(a_delivery(f"h{n}"), an_event(id=n + 20), at=NOW) for n in range(20)),
+            return_exceptions=True,
+        )
+        assert [type(o) for o in outcomes if o is not True] == [UnknownRunner]
+        assert await reader.counts() == {J.QUEUED: 40}
+    finally:
+        database.close()
+
+
 async def test_deep_queue_is_read_by_index(database: Database) -> None:
     """What a pass reads walks partial indexes, never the jobs and runners that ended."""
     with database.engine.begin() as connection:
