@@ -46,7 +46,11 @@ class Server:
             "CIDERMILL_LOG_FORMAT": "json",
         }
         self._process: asyncio.subprocess.Process | None = None
-        self._client = httpx.AsyncClient(base_url=self.url, timeout=10.0)
+        self._client = httpx.AsyncClient(
+            base_url=self.url,
+            timeout=10.0,
+            limits=httpx.Limits(keepalive_expiry=2.0),  # the server keeps a connection for 5 s
+        )
 
     async def __aenter__(self) -> Self:
         """Start the server, and wait until it can do its work. Raises RuntimeError with its log where it cannot."""

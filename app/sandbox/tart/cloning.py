@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.sandbox.tart import faults, leaks
-from app.sandbox.tart.copying import copy_image
+from app.sandbox.tart.copying import copy_image, workspace
 from app.sandbox.tart.home import VM, Home, random_mac
 from app.sandbox.tart.locking import flocked, take_record
 from app.sandbox.tart.names import Remote, remote
@@ -46,14 +46,9 @@ def clone(home: Home, arguments: list[str]) -> None:
         leaks.report(home.root, "clone-name", f"clone to {name!r} would replace the directory of all VMs")
         raise Failure("the stand-in does not carry this out: it would replace the directory of all VMs")
     source = _source(home, source_name)
-    part = home.temporary / str(uuid.uuid4()).upper()
-    part.mkdir()
-    try:
-        with flocked(part), flocked(home.root):
-            _fill(home, source, part, name)
-            _move_in(home, part, name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with workspace(home.temporary, str(uuid.uuid4()).upper()) as part, flocked(home.root):
+        _fill(home, source, part, name)
+        _move_in(home, part, name)
 
 
 def _source(home: Home, name: str) -> VM:

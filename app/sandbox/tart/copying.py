@@ -5,9 +5,32 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from app.sandbox.tart.locking import flocked
+
 FILES = ("config.json", "nvram.bin", "manifest.json", "state.vzvmsave")
+
+
+@contextmanager
+def workspace(temporary: Path, name: str) -> Iterator[Path]:
+    """Make a locked directory in ``tmp`` to work in, gone afterwards unless it was moved away.
+
+    The real tart may lose it to a collection of garbage before it is locked; here that is a fault to ask for.
+    """
+    part = temporary / name
+    while True:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        with suppress(FileNotFoundError), flocked(part):
+            if part.is_dir():
+                try:
+                    yield part
+                finally:
+                    shutil.rmtree(part, ignore_errors=True)
+                return
 
 
 def copy_image(source: Path, target: Path) -> None:

@@ -19,14 +19,16 @@ SECRET = re.compile(
     r"gh[a-z]_[A-Za-z0-9]{10,}|github_pat_[A-Za-z0-9_]{10,}|PRIVATE KEY"
     r"|eyJ[A-Za-z0-9+/=_.-]{97,}|[A-Za-z0-9+/=_-]{200,}"
 )
+WITH_VALUE = frozenset({"--timeout", "--source", "--format", "--wait", "--resolver"})  # may stand before a name
 SECRET_NAME = re.compile(r"CIDERMILL_\w*(TOKEN|SECRET|KEY)\w*|TRACEPARENT")
 
 
 def count(home: Path, verb: str, names: Sequence[str]) -> None:
     """Note that a command was given; of a clone the new name counts."""
-    plain = [name for name in names if not name.startswith("-")]
-    name = plain[1] if verb == "clone" and len(plain) > 1 else next(iter(plain), "-")
-    _append(home / "commands.log", f"{verb} {name[:80]}")
+    pairs = zip(["", *names], names, strict=False)
+    plain = [name for before, name in pairs if not name.startswith("-") and before not in WITH_VALUE]
+    at = {"clone": slice(1, 2), "run": slice(-1, None)}.get(verb, slice(1))
+    _append(home / "commands.log", f"{verb} {next(iter(plain[at]), '-')[:80]}")
 
 
 def report(home: Path, kind: str, detail: str) -> None:

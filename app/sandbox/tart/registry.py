@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 from pathlib import Path
 
 from app.sandbox.tart import faults
-from app.sandbox.tart.copying import copy_image
+from app.sandbox.tart.copying import copy_image, workspace
 from app.sandbox.tart.home import Home
 from app.sandbox.tart.locking import flocked, try_flock
 from app.sandbox.tart.names import Remote, remote
@@ -103,10 +102,8 @@ def _in_registry(home: Home, image: Remote) -> Path:
 
 
 def _download(home: Home, image: Remote, source: Path, place: Path) -> None:
-    part = home.temporary / hashlib.md5(str(image).encode(), usedforsecurity=False).hexdigest()
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    with flocked(part):
+    name = hashlib.md5(str(image).encode(), usedforsecurity=False).hexdigest()
+    with workspace(home.temporary, name) as part:
         print("pulling disk (16.0 GB compressed)...")
         slow = faults.take(home.root, "pull_slow", str(image))
         for step in range(STEPS):

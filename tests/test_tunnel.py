@@ -1,0 +1,167 @@
+"""The tunnel's proxy, run with the real Caddy: one path goes through, unchanged, and nothing else does."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CADDYFILE = ROOT / "deploy/tunnel/Caddyfile"
+START_SECONDS = 15.0
+
+
+@dataclass
+class Origin:
+    """A server in place of ours, which keeps what reaches it."""
+
+    seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    port: int = 0
+
+
+@dataclass
+class Proxy:
+    """Caddy in front of the origin."""
+
+    port: int
+    origin: Origin
+
+    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(method, path, body, headers)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Origin]:
+    kept = Origin()
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            kept.seen.append((self.command, self.path, headers, body))
+            self.send_response(202)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_POST()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    kept.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield kept
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def proxy(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    caddy = shutil.which("caddy")
+    if caddy is None:
+        pytest.skip("no caddy on PATH")
+    home, port = tmp_path_factory.mktemp("caddy"), free_port()
+    config = home / "Caddyfile"
+    config.write_text(
+        CADDYFILE.read_text(encoding="utf-8").replace(":8080 {", f":{port} {{"), encoding="utf-8"
+    )
+    process = subprocess.Popen(
+        [caddy, "run", "--adapter", "caddyfile", "--config", str(config)],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "CIDERMILL_ORIGIN": f"http://127.0.0.1:{origin.port}",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_for(port)
+        yield Proxy(port, origin)
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _wait_for(port: int) -> None:
+    limit = time.monotonic() + START_SECONDS
+    while time.monotonic() < limit:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        threading.Event().wait(0.05)
+    pytest.fail("caddy did not start")
+
+
+def test_a_delivery_arrives_unchanged(proxy: Proxy) -> None:
+    """The raw body and the signature reach the service as they were sent."""
+    body = b'{"action": "queued",  "odd":\t"spacing \xc3\xa4"}'
+    proxy.origin.seen.clear()
+    signature = {
+        "X-Hub-Signature-256": "sha256=ab",
+        "X-GitHub-Delivery": "d-1",
+        "Content-Type": "application/json",
+    }
+    assert proxy.ask("POST", "/webhooks/github", body, **signature) == 202
+    ((method, path, headers, received),) = proxy.origin.seen
+    assert (method, path, received) == ("POST", "/webhooks/github", body)
+    assert headers.items() >= {name.lower(): value for name, value in signature.items()}.items()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        pytest.param("GET", "/webhooks/github", id="another method"),
+        pytest.param("POST", "/", id="the root"),
+        pytest.param("GET", "/api/v1/status", id="the admin API"),
+        pytest.param("POST", "/api/v1/drain", id="an action of the admin API"),
+        pytest.param("GET", "/metrics", id="metrics"),
+        pytest.param("POST", "/webhooks/github/../../api/v1/drain", id="a way around"),
+        pytest.param("POST", "/webhooks/github/%2e%2e/%2e%2e/api/v1/drain", id="a way around, encoded"),
+        pytest.param("POST", "//api/v1/drain", id="a doubled slash"),
+    ],
+)
+def test_nothing_else_passes(proxy: Proxy, method: str, path: str) -> None:
+    """Everything but the one path is answered by the proxy itself, or never is more than that path."""
+    proxy.origin.seen.clear()
+    status = proxy.ask(method, path)
+    assert status in {404, 405} or {seen[1] for seen in proxy.origin.seen} == {"/webhooks/github"}
+    assert {seen[1] for seen in proxy.origin.seen} <= {"/webhooks/github"}
+
+
+def test_a_large_body_does_not_pass(proxy: Proxy) -> None:
+    """More than 1 MB is cut off with an error."""
+    proxy.origin.seen.clear()
+    assert proxy.ask("POST", "/webhooks/github", b"x" * 1_100_000) in {413, 502}
+    assert all(len(body) <= 1_000_000 for *_, body in proxy.origin.seen)
+
+
+def test_the_entrypoint_parses() -> None:
+    """The entrypoint is a script that sh can read, and it puts no secret into an argument."""
+    script = ROOT / "deploy/tunnel/entrypoint.sh"
+    subprocess.run(["/bin/sh", "-n", str(script)], check=True)
+    assert "$TUNNEL_TOKEN" not in script.read_text(encoding="utf-8").replace("${TUNNEL_TOKEN:-}", "")
