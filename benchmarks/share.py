@@ -27,6 +27,7 @@ async def measure(*, short: bool) -> list[Measure]:
     async with running(POOLS) as (server, model, place):
         for n in range(backlog):
             model.queue("acme/lib", f"long ({n})", ("busy",), seconds=600.0)
+            await asyncio.sleep(0)
         await _until(lambda: _recorded(server), at_least=backlog - 1)
         starts = [await _one_alone(server, model, place) for _ in range(jobs)]
         turns = await _one_after_another(server, model, place, jobs)

@@ -49,7 +49,9 @@ class Server:
         self._client = httpx.AsyncClient(
             base_url=self.url,
             timeout=10.0,
-            limits=httpx.Limits(keepalive_expiry=2.0),  # the server keeps a connection for 5 s
+            limits=httpx.Limits(
+                max_keepalive_connections=0
+            ),  # one that the server closes meanwhile would fail
         )
 
     async def __aenter__(self) -> Self:

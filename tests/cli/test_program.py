@@ -44,7 +44,12 @@ def test_config_check_says_all_that_is_missing(tmp_path: Path) -> None:
     """Without any configuration every missing thing is named with how to get it, and the exit code is 1."""
     said = cidermill("config", "check", cwd=tmp_path)
     assert said.returncode == 1
-    for expected in ("github_app_id", "github_webhook_secret", "openssl rand -hex 32", "cidermill.toml.example"):
+    for expected in (
+        "github_app_id",
+        "github_webhook_secret",
+        "openssl rand -hex 32",
+        "cidermill.toml.example",
+    ):
         assert expected in said.stderr
 
 
@@ -63,14 +68,21 @@ def test_config_check_as_json(tmp_path: Path) -> None:
     (tmp_path / "cidermill.toml").write_text(CONFIG + "cpus = 8\n")
     said = cidermill("config", "check", "--json", cwd=tmp_path)
     assert said.returncode == 1
-    assert json.loads(said.stdout)["problems"] == ['pool "mac": cpus: there is no such key; did you mean cpu?']
+    assert json.loads(said.stdout)["problems"] == [
+        'pool "mac": cpus: there is no such key; did you mean cpu?'
+    ]
 
 
-@pytest.mark.parametrize("arguments", [("serve",), ("-m", "uvicorn", "app.main:app")], ids=["serve", "uvicorn"])
+@pytest.mark.parametrize(
+    "arguments", [("serve",), ("-m", "uvicorn", "app.main:app")], ids=["serve", "uvicorn"]
+)
 def test_a_start_without_configuration_is_clear(arguments: tuple[str, ...], tmp_path: Path) -> None:
     """Both ways to start say what is missing and how to get it, without a traceback."""
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(Path.cwd())}
-    program = [sys.executable, *(arguments if arguments[0] == "-m" else ("-m", "app.cli.program", *arguments))]
+    program = [
+        sys.executable,
+        *(arguments if arguments[0] == "-m" else ("-m", "app.cli.program", *arguments)),
+    ]
     said = subprocess.run(
         program, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30, check=False
     )

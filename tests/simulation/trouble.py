@@ -1,0 +1,129 @@
+"""What goes wrong outside, each kind by a rate of its own; with all rates at nothing it is a calm day.
+
+Latencies belong here too, so that calls overlap as they do in life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.ports import VMError
+from app.sandbox import github_faults as faults
+from app.sandbox.github_faults import Fault
+from app.sandbox.host import ModelHost
+from tests.simulation.layers import Call
+
+NEVER = 1e6  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """How often things go wrong: shares of calls, or times an hour where it says so."""
+
+    look: float = 0.0  # the host's list fails
+    boot_fails: float = 0.0
+    boot_hangs: float = 0.0
+    boot_dies: float = 0.0
+    silent: float = 0.0  # guests that never answer a question
+    deliver_fails: float = 0.0
+    deliver_lost: float = 0.0  # it arrived, its answer did not
+    probe: float = 0.0
+    delete: float = 0.0
+    vm_crashes: float = 0.0  # an hour
+    github_fails: float = 0.0
+    github_lost: float = 0.0  # done, and its answer lost
+    github_limits: float = 0.0
+    hook_unreachable: float = 0.0
+    hook_late: float = 0.0
+    hook_twice: float = 0.0
+    hook_vanishes: float = 0.0  # of those that say a job began or ended
+    process_crashes: float = 0.0  # an hour
+    clock_jumps: float = 0.0  # an hour
+    operator: float = 0.0  # an hour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """From and to, in seconds."""
+
+    boot: tuple[float, float] = (10.0, 10.0)
+    verb: tuple[float, float] = (0.1, 0.1)
+
+
+CALM = Rates()
+
+
+@dataclass(slots=True)
+class Trouble:
+    """Makes it happen."""
+
+    host_model: ModelHost
+    add_fault: Callable[[str, Fault], None]
+    rng: random.Random
+    rates: Rates = CALM
+    latency: Latency = field(default_factory=Latency)
+    silent: set[str] = field(default_factory=set)
+
+    def strikes(self, rate: float) -> bool:
+        return rate > 0 and self.rng.random() < rate
+
+    def host(self, verb: str, call: Call) -> Call:
+        async def passed(*args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(self.rng.uniform(*self.latency.verb))
+            self._fail_before(verb, args)
+            if verb == "start":
+                self._prepare_boot(args[0])
+            answer = await call(*args, **kwargs)
+            if verb == "deliver" and self.strikes(self.rates.deliver_lost):
+                raise VMError("the delivery's answer was lost", reason="deliver_lost")
+            return answer
+
+        return passed
+
+    def github(self, verb: str, call: Call) -> Call:
+        async def passed(*args: Any, **kwargs: Any) -> Any:
+            rates = self.rates
+            if self.strikes(rates.github_fails):
+                self.add_fault(verb, faults.answer(502))
+            elif self.strikes(rates.github_lost):
+                self.add_fault(verb, faults.hang(10, effect=True))
+            elif self.strikes(rates.github_limits):
+                self.add_fault(verb, faults.primary_limit(seconds=60))
+            return await call(*args, **kwargs)
+
+        return passed
+
+    def github_latency(self) -> float:
+        return self.rng.uniform(*self.latency.verb)
+
+    def _fail_before(self, verb: str, args: tuple[Any, ...]) -> None:
+        rates = self.rates
+        rate = {
+            "look": rates.look,
+            "start": rates.boot_fails,
+            "deliver": rates.deliver_fails,
+            "probe": rates.probe,
+            "delete": rates.delete,
+        }.get(verb, 0.0)
+        if verb == "probe" and args[0] in self.silent:
+            raise VMError(f"{args[0]} does not answer", reason="guest_silent")
+        if self.strikes(rate):
+            raise VMError(f"{verb} fails, by the rates", reason=f"{verb}_failed")
+
+    def _prepare_boot(self, name: str) -> None:
+        seconds = self.rng.uniform(*self.latency.boot)
+        if self.strikes(self.rates.boot_dies):
+            asyncio.get_running_loop().call_later(seconds / 2, self.crash, name)
+        if self.strikes(self.rates.silent):
+            self.silent.add(name)
+        # The host reads it when the call behind this one begins, before anything else can happen.
+        self.host_model.boot_seconds = NEVER if self.strikes(self.rates.boot_hangs) else seconds
+
+    def crash(self, name: str) -> None:
+        """Let a VM that still runs end as if its guest had panicked."""
+        if any(vm.name == name for vm in self.host_model.running):
+            self.host_model.end(name, "guest_panicked")

@@ -1,0 +1,201 @@
+"""The witness: sees every call that reaches the outside, knows the truth there, and writes down what must not be.
+
+It looks at each call as it is made and after every write, which is closer than after every pass.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from app.db.rows import HISTORY, JOB, job_from
+from app.domain.jobs import JobStatus
+from app.domain.pools import pool_for
+from app.domain.runners import TRANSITIONS, RunnerState
+from app.domain.world import VMState
+from app.ports import JitConfig
+from app.sandbox.github_values import Job
+from tests.simulation.layers import Call
+
+if TYPE_CHECKING:
+    from tests.simulation.site import Site
+
+SLACK = timedelta(minutes=5)  # small jumps of our clock
+# How a runner may end when nothing goes wrong outside.
+GOOD_ENDS = frozenset(
+    {
+        "job_completed",
+        "runner_ended",
+        "guest_powered_off",  # a short job whose webhooks are not here yet
+        "idle_timeout",
+        "surplus",
+        "no_longer_needed",
+    }
+)
+
+
+class Witness:
+    """Judges one site."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self.wrong: list[str] = []
+        self._reasons: dict[str, str] = {}  # by runner: why it is stopping
+        self._minted: set[str] = set()
+        self._delivered: set[str] = set()
+
+    def note(self, what: str) -> None:
+        self.wrong.append(f"{self._site.elapsed():.1f} s: {what}")
+
+    def store(self, verb: str, call: Call) -> Call:
+        async def passed(*args: Any, **kwargs: Any) -> Any:
+            if verb == "advance":
+                self._moves(args[0], args[1], kwargs["reason"])
+            answer = await call(*args, **kwargs)
+            if verb in {"advance", "claim"}:
+                self._look()
+            return answer
+
+        return passed
+
+    def github(self, verb: str, call: Call) -> Call:
+        async def passed(*args: Any, **kwargs: Any) -> Any:
+            if verb == "mint":
+                self._mints(kwargs["name"])
+            return await call(*args, **kwargs)
+
+        return passed
+
+    def host(self, verb: str, call: Call) -> Call:
+        async def passed(*args: Any, **kwargs: Any) -> Any:
+            match verb:
+                case "start":
+                    self._starts(args[0])
+                case "deliver":
+                    self._delivers(args[0], args[2])
+                case "delete":
+                    self._deletes(args[0])
+            return await call(*args, **kwargs)
+
+        return passed
+
+    def _moves(self, name: str, to: RunnerState, reason: str) -> None:
+        if to is RunnerState.STOPPING:
+            self._reasons[name] = reason
+        if to is RunnerState.GONE and name in self._site.host.vms:
+            self.note(f"{name} gives up its slot while its VM exists")
+
+    def _look(self) -> None:
+        slots = Counter(runner.slot for runner in self._site.runners())
+        for slot, count in slots.items():
+            if count > 1:
+                self.note(f"{count} live runners in slot {slot}")
+        running = self._ours_running()
+        if len(running) > self._site.slots:
+            self.note(f"{len(running)} VMs run in {self._site.slots} slots: {running}")
+
+    def _ours_running(self) -> list[str]:
+        return [vm.name for vm in self._site.host.running if self._site.names.is_runner(vm.name)]
+
+    def _mints(self, name: str) -> None:
+        if name in self._minted:
+            self.note(f"{name} is registered a second time")
+        self._minted.add(name)
+
+    def _starts(self, name: str) -> None:
+        host = self._site.host
+        if name not in host.vms and len(host.running) >= host.limit:
+            self.note(f"{name} is started on a host without room")
+
+    def _delivers(self, name: str, jit: JitConfig) -> None:
+        if jit.encoded in self._delivered:
+            self.note(f"a JIT config is delivered twice, to {name}")
+        self._delivered.add(jit.encoded)
+
+    def _deletes(self, name: str) -> None:
+        vm = self._site.host.vms.get(name)
+        job = self.job_in(name)
+        if vm is None or vm.state is not VMState.RUNNING or job is None:
+            return
+        reason = self._reasons.get(name, "no reason at all")
+        if reason == "forced_by_operator" or (reason == "job_timeout" and self._is_overdue(name, job)):
+            return
+        self.note(f"{name} is deleted for {reason} while job {job.id} is {job.status} on it")
+
+    def job_in(self, name: str) -> Job | None:
+        """Return the job that GitHub has given the runner called *name*, and that is not over."""
+        for registration in self._site.model.runners.registrations.values():
+            job = registration.job
+            if registration.name == name and job is not None and job.status != "completed":
+                return job
+        return None
+
+    def _is_overdue(self, name: str, job: Job) -> bool:
+        limit = next(runner.spec.job_timeout for runner in self._site.runners() if runner.name == name)
+        since = job.started_at or job.created_at
+        return self._site.our_clock() - since >= limit - SLACK
+
+    def check_history(self) -> None:
+        """Note every life that the table of transitions does not allow, and every one that did not end."""
+        lives: dict[str, list[tuple[str | None, str]]] = {}
+        with self._site.database.engine.begin() as connection:
+            for row in connection.execute(select(HISTORY).order_by(HISTORY.c.id)):
+                lives.setdefault(row.runner, []).append((row.from_state, row.to_state))
+        for name, steps in lives.items():
+            states = [RunnerState(to) for _, to in steps]
+            legal = all(after in TRANSITIONS[before] for before, after in pairwise(states))
+            joined = [before for before, _ in steps[1:]] == [state.value for state in states[:-1]]
+            if steps[0] != (None, "claimed") or not legal or not joined or states[-1] is not RunnerState.GONE:
+                self.note(f"{name} lived {steps}")
+
+    def check_nothing_left(self) -> None:
+        """Note everything of ours that is still there, and every job that may run and did not end."""
+        for left in self.left():
+            self.note(f"left behind: {left}")
+
+    def left(self) -> list[str]:
+        """Return what is not over yet: rows, VMs, registrations, and jobs that one of our pools serves."""
+        site = self._site
+        left = [f"runner {r.name} ({r.state}, {r.reason})" for r in site.runners(owed=True)]
+        left += [f"VM {name}" for name in site.host.vms if site.names.is_runner(name)]
+        left += [
+            f"registration {registration.name}"
+            for registration in site.model.runners.registrations.values()
+            if site.names.is_runner(registration.name)
+        ]
+        known = self._known_jobs()
+        for job in site.model.workflows.jobs.values():
+            if not self.is_served(job):
+                continue
+            if job.status != "completed" and job.run.verdict is None:
+                left.append(f"job {job.id} is {job.status} at GitHub, {known.get(job.id, 'unknown')} to us")
+            elif known.get(job.id) is not JobStatus.COMPLETED:
+                left.append(f"job {job.id} is over at GitHub, {known.get(job.id, 'unknown')} to us")
+        return left
+
+    def is_served(self, job: Job) -> bool:
+        """Whether one of our pools serves the job, and we can know of it."""
+        repository = job.run.repository
+        heard = bool(self._site.model.accounts.listeners(repository))
+        return heard and pool_for(job.labels, repository.full_name, self._site.pools) is not None
+
+    def check_all_served(self) -> None:
+        """Note what is no fault-free day: a served job that no runner of ours completed, a runner that ended badly."""
+        site = self._site
+        for job in site.model.workflows.jobs.values():
+            ours = job.runner_name is not None and site.names.is_runner(job.runner_name)
+            if self.is_served(job) and not (ours and job.conclusion == "success"):
+                self.note(f"job {job.id} ended {job.conclusion} on {job.runner_name}")
+            if not self.is_served(job) and job.status != "queued" and not ours:
+                self.note(f"job {job.id}, which nobody serves, is {job.status}")
+        for name, reason in self._reasons.items():
+            if reason not in GOOD_ENDS:
+                self.note(f"{name} ended for {reason} on a day without faults")
+
+    def _known_jobs(self) -> dict[int, JobStatus]:
+        with self._site.database.engine.begin() as connection:
+            return {job.id: job.status for job in map(job_from, connection.execute(select(JOB)))}

@@ -1,0 +1,269 @@
+"""The reconciler between a simulated host and a simulated GitHub, on virtual time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain.runners import StopRequest
+from app.sandbox import github_faults as faults
+from app.sandbox.github_values import Job
+from tests.builders import a_pool
+from tests.simulation.layers import Fuse
+from tests.simulation.site import Site
+
+pytestmark = pytest.mark.looptime
+LABELS = ("self-hosted", "mac")
+LONG = 4000.0  # virtual seconds
+
+
+def a_site(place: Path, **options: Any) -> Site:
+    place.mkdir(exist_ok=True)
+    site = Site(place, **options)
+    for name in ("acme/app", "acme/lib", "stranger/tool"):
+        site.model.accounts.add_repository(name)
+    site.model.accounts.install("acme")
+    site.model.accounts.install("stranger")
+    return site
+
+
+def queue(site: Site, repository: str = "acme/app", seconds: float = 30.0, **options: Any) -> Job:
+    return site.model.queue(repository, labels=options.pop("labels", LABELS), seconds=seconds, **options)
+
+
+async def test_the_main_job(tmp_path: Path) -> None:
+    """A queued webhook becomes a VM, the VM runs exactly that job, and both are gone."""
+    async with a_site(tmp_path) as site:
+        site.start()
+        job = queue(site)
+        await site.until(site.is_drained)
+        site.check()
+        assert job.conclusion == "success"
+        assert site.host.calls["start"] == 1
+        (runner,) = site.runners(gone=True)
+        assert (runner.reason, runner.job_id) == ("job_completed", job.id)
+
+
+async def test_many_jobs_two_slots(tmp_path: Path) -> None:
+    """More jobs than slots are all run, one VM each, and never more than two at a time."""
+    async with a_site(tmp_path) as site:
+        site.start()
+        jobs = [queue(site, repository) for repository in ("acme/app", "acme/lib") for _ in range(4)]
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert {job.conclusion for job in jobs} == {"success"}
+        assert (site.host.calls["start"], site.host.most_running) == (8, 2)
+
+
+@pytest.mark.parametrize(
+    ("repository", "labels"),
+    [
+        pytest.param("stranger/tool", LABELS, id="a repository that is not allowed"),
+        pytest.param("acme/app", (*LABELS, "gpu"), id="labels that nobody has"),
+        pytest.param("acme/app", (), id="no labels at all"),
+    ],
+)
+async def test_what_is_not_ours_costs_nothing(
+    tmp_path: Path, repository: str, labels: tuple[str, ...]
+) -> None:
+    """Such a job is recorded, and no VM is booted for it."""
+    async with a_site(tmp_path) as site:
+        site.start()
+        job = queue(site, repository, labels=labels)
+        await site.pass_time(120)
+        assert (job.status, site.host.calls["start"], site.runners(gone=True)) == ("queued", 0, [])
+        assert await site.reconciler._reader.job(job.id) is not None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "starts"),
+    [(0.0, 0), (5.0, 1), (13.0, 1)],
+    ids=["before its claim", "during boot", "once registered"],
+)
+async def test_cancelled(tmp_path: Path, seconds: float, starts: int) -> None:
+    """A job that is cancelled while it waits costs at most the VM that was on its way, which goes again."""
+    async with a_site(tmp_path) as site:
+        if seconds:
+            site.start()
+        job = queue(site)
+        await site.pass_time(seconds)
+        site.model.cancel(job)
+        if not seconds:
+            site.start()
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert (job.conclusion, site.host.calls["start"]) == ("cancelled", starts)
+
+
+async def test_a_vm_whose_job_went_serves_the_next(tmp_path: Path) -> None:
+    """When its job is cancelled during the boot, the VM runs the next job of its pool."""
+    async with a_site(tmp_path, slots=1) as site:
+        site.start()
+        first = queue(site)
+        await site.pass_time(5)
+        site.model.cancel(first)
+        second = queue(site, "acme/lib")
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert (second.conclusion, site.host.calls["start"]) == ("success", 1)
+
+
+async def test_a_gated_job_waits(tmp_path: Path) -> None:
+    """A job that an approval holds gets no registration before it is approved."""
+    async with a_site(tmp_path) as site:
+        site.start()
+        job = queue(site, gated=True)
+        await site.pass_time(90)
+        assert site.model.faults.calls["mint"] == 0
+        site.model.workflows.approve(job)
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert job.conclusion == "success"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(faults.answer(502), id="5xx"),
+        pytest.param(faults.answer(403), id="refused"),
+        pytest.param(faults.hang(10, effect=True), id="registered, and the answer lost"),
+        pytest.param(faults.secondary_limit(), id="rate limit"),
+    ],
+)
+async def test_a_mint_that_fails(tmp_path: Path, fault: faults.Fault) -> None:
+    """The attempt ends, its registration too, and the job is served by another after a while."""
+    async with a_site(tmp_path) as site:
+        site.model.faults.add("mint", fault)
+        site.start()
+        job = queue(site)
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert (job.conclusion, site.host.calls["start"]) == ("success", 2)
+
+
+async def test_a_vm_that_dies_under_its_job(tmp_path: Path) -> None:
+    """The slot is freed, the registration becomes a debt that is paid once GitHub lets go, and the job's end is known."""
+    async with a_site(tmp_path) as site:
+        site.start()
+        job = queue(site, seconds=300)
+        await site.until(lambda: job.status == "in_progress")
+        site.trouble.crash(site.runners()[0].name)
+        await site.until(lambda: not site.runners())
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert job.conclusion != "success"
+
+
+@pytest.mark.parametrize(
+    ("request_", "conclusion"), [(StopRequest.ASK, "success"), (StopRequest.FORCE, "failure")]
+)
+async def test_an_operator_stops_a_busy_runner(
+    tmp_path: Path, request_: StopRequest, conclusion: str
+) -> None:
+    """Asked, a busy runner finishes its job; only force ends it."""
+    async with a_site(tmp_path) as site:
+        process = site.start()
+        job = queue(site, seconds=200)
+        await site.until(lambda: site.states() == ["busy"])
+        await site.operate(process.store.request_stop(site.runners()[0].name, request_))
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert (job.conclusion == "success") is (conclusion == "success")
+
+
+async def test_drain_and_resume(tmp_path: Path) -> None:
+    """Draining lets the running job finish and starts nothing; a restart stays drained; resuming goes on."""
+    async with a_site(tmp_path, slots=1) as site:
+        process = site.start()
+        running, waiting = queue(site, seconds=100), queue(site)
+        await site.until(lambda: running.status == "in_progress")
+        await site.operate(process.store.set_draining(True))
+        await site.until(lambda: not site.runners(), within=LONG)
+        await site.kill()
+        process = site.start()
+        await site.pass_time(60)
+        assert (running.conclusion, waiting.status, site.runners()) == ("success", "queued", [])
+        await site.operate(process.store.set_draining(False))
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert waiting.conclusion == "success"
+
+
+async def test_a_reload_leaves_what_runs(tmp_path: Path) -> None:
+    """A pool that a reload changed: the running job finishes by its old specification, the next one has the new."""
+    async with a_site(tmp_path, slots=1) as site:
+        site.start()
+        first, second = queue(site, seconds=60), queue(site)
+        await site.until(lambda: first.status == "in_progress")
+        await site.configure(a_pool(cpu=8))
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert (first.conclusion, second.conclusion) == ("success", "success")
+        assert [runner.spec.cpu for runner in site.runners(gone=True)] == [None, 8]
+
+
+async def test_barren_runners_back_off(tmp_path: Path) -> None:
+    """An image whose runner GitHub refuses does not boot VMs in a loop."""
+    async with a_site(tmp_path) as site:
+        site.model.runners.refusals = [faults_of_version()] * 50
+        site.start()
+        job = queue(site)
+        await site.pass_time(600)
+        assert 2 <= site.host.calls["start"] <= 8
+        site.model.runners.refusals = []
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert job.conclusion == "success"
+
+
+def faults_of_version() -> Any:
+    from app.sandbox.github_runners import SessionRefused
+
+    return SessionRefused("version_deprecated", "Runner version is deprecated and cannot receive messages.")
+
+
+async def test_orphans_go_when_seen_twice(tmp_path: Path) -> None:
+    """A VM with our prefix that no row knows is removed; a stranger's is not."""
+    async with a_site(tmp_path) as site:
+        await site.host.start("mini-mac-zzzzzzzz", a_pool())
+        await site.host.start("somebodys-vm", a_pool())
+        site.start()
+        await site.until(lambda: "mini-mac-zzzzzzzz" not in site.host.vms, within=600)
+        assert "somebodys-vm" in site.host.vms
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before a call", "after its effect"])
+async def test_crash_between_any_two_steps(tmp_path: Path, after: bool) -> None:
+    """Wherever our process ends, the next one goes on: the job is done, by one runner or the next, and nothing is left."""
+    n = 0
+    while True:
+        n += 1
+        async with a_site(tmp_path / str(n), seed=n) as site:
+            fuse = Fuse(at=n, after=after)
+            site.start(fuse)
+            job = queue(site, seconds=20.0)
+            await site.until(lambda site=site, fuse=fuse: fuse.burnt or site.is_drained(), within=LONG)
+            if not fuse.burnt:
+                break
+            await site.kill()
+            await site.pass_time(15)
+            site.start()
+            await site.until(site.is_drained, within=LONG)
+            site.check()
+            assert job.conclusion == "success", f"ended at call {n}: {fuse.trail}"
+    assert n > 15
+
+
+async def test_time_limits(tmp_path: Path) -> None:
+    """A boot that never ends and a job that never ends are ended by their limits, and others are served."""
+    pool = a_pool(boot_timeout=timedelta(minutes=2), job_timeout=timedelta(minutes=10))
+    async with a_site(tmp_path, pools=(pool,)) as site:
+        site.start()
+        endless, quick = queue(site, seconds=1e6), queue(site, "acme/lib")
+        await site.until(lambda: quick.conclusion == "success", within=LONG)
+        await site.until(site.is_drained, within=LONG)
+        assert endless.conclusion not in {None, "success"}
+        assert "job_timeout" in {runner.reason for runner in site.runners(gone=True)}

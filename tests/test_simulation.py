@@ -1,0 +1,116 @@
+"""Seeded stories on virtual time: faults of every kind, then calm, and nothing lost, left, or killed.
+
+``CIDERMILL_SEED`` repeats a story; the seed is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain.world import HostLook
+from app.ports import OutsideError, VMError
+from tests.builders import NOW
+from tests.simulation.layers import Call
+from tests.simulation.site import Variant
+from tests.simulation.story import STORM, Story
+from tests.simulation.trouble import CALM
+
+pytestmark = pytest.mark.looptime
+FIXED = (1, 2, 3)
+LATE = NOW + timedelta(days=1)
+
+
+async def tell(place: Path, seed: int, **story: Any) -> list[str]:
+    print(f"CIDERMILL_SEED={seed}")
+    site = await Story(place, seed, **story).run()
+    return site.witness.wrong
+
+
+def a_seed() -> int:
+    return int(os.environ.get("CIDERMILL_SEED") or random.SystemRandom().randrange(2**32))
+
+
+@pytest.mark.parametrize("seed", FIXED[:1])
+async def test_a_calm_day(tmp_path: Path, seed: int) -> None:
+    """Without faults every job that a pool serves is run by a runner of ours, and nothing is left."""
+    assert await tell(tmp_path, seed, rates=CALM) == []
+
+
+@pytest.mark.parametrize("seed", [*FIXED, None])
+async def test_a_storm(tmp_path: Path, seed: int | None) -> None:
+    """Through faults of every kind no rule is broken, and afterwards everything drains to nothing."""
+    assert await tell(tmp_path, a_seed() if seed is None else seed, rates=STORM) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("n", range(60))
+async def test_many_storms(tmp_path: Path, n: int) -> None:
+    """As above, for seeds that nobody chose."""
+    assert await tell(tmp_path, a_seed() + n, rates=STORM, hours=1.5) == []
+
+
+# -- broken on purpose: the simulation must notice ---------------------------------------------------
+
+
+def blind(verb: str, call: Call) -> Call:
+    """Take a list of VMs that failed for an empty one."""
+
+    async def passed(*args: Any, **kwargs: Any) -> Any:
+        if verb != "look":
+            return await call(*args, **kwargs)
+        try:
+            return await call(*args, **kwargs)
+        except VMError:
+            return HostLook(at=LATE, vms=(), free_disk_gb=100.0, images=frozenset({"sequoia"}), limit=2)
+
+    return passed
+
+
+def deaf(verb: str, call: Call) -> Call:
+    """Take whatever GitHub says to a removal for a yes."""
+
+    async def passed(*args: Any, **kwargs: Any) -> Any:
+        if verb != "deregister":
+            return await call(*args, **kwargs)
+        with suppress(OutsideError):
+            await call(*args, **kwargs)
+        return True
+
+    return passed
+
+
+def insistent(verb: str, call: Call) -> Call:
+    """Hand a JIT config over twice."""
+
+    async def passed(*args: Any, **kwargs: Any) -> Any:
+        if verb == "deliver":
+            with suppress(OutsideError):
+                await call(*args, **kwargs)
+        return await call(*args, **kwargs)
+
+    return passed
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(Variant(host=(blind,)), id="a failed list of VMs is read as none"),
+        pytest.param(Variant(github=(deaf,)), id="a stop does not heed GitHub's answer"),
+        pytest.param(Variant(host=(insistent,)), id="a JIT config is delivered twice"),
+    ],
+)
+async def test_it_has_teeth(tmp_path: Path, variant: Variant) -> None:
+    """A version that is broken on purpose is found out by one of a few stories."""
+    for seed in range(1, 9):
+        place = tmp_path / str(seed)
+        place.mkdir()
+        if await tell(place, seed, rates=STORM, variant=variant):
+            return
+    pytest.fail("nobody noticed")
