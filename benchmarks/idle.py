@@ -12,7 +12,7 @@ from benchmarks.place import POOLS, running
 
 async def measure(*, short: bool) -> list[Measure]:
     """Measure processor time and memory of an idle server; what it starts (looks at the host) counts as well."""
-    seconds = 15 if short else 180
+    seconds = 15 if short else 60
     async with running(POOLS) as (server, _, _):
         process = psutil.Process(server.pid)
         await asyncio.sleep(5)

@@ -23,7 +23,7 @@ LIMIT_SECONDS = 120.0
 
 async def measure(*, short: bool) -> list[Measure]:
     """Measure both with a backlog of jobs that wait in another pool."""
-    jobs, backlog = (8, 100) if short else (60, BACKLOG)
+    jobs, backlog = (8, 100) if short else (30, BACKLOG)
     async with running(POOLS) as (server, model, place):
         for n in range(backlog):
             model.queue("acme/lib", f"long ({n})", ("busy",), seconds=600.0)

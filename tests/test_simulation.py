@@ -102,7 +102,9 @@ def insistent(verb: str, call: Call) -> Call:
     "variant",
     [
         pytest.param(Variant(host=(blind,)), id="a failed list of VMs is read as none"),
-        pytest.param(Variant(github=(deaf,)), id="a stop does not heed GitHub's answer"),
+        pytest.param(
+            Variant(github=(deaf,)), id="a stop does not heed GitHub's answer", marks=pytest.mark.long
+        ),
         pytest.param(Variant(host=(insistent,)), id="a JIT config is delivered twice"),
     ],
 )

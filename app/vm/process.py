@@ -77,7 +77,17 @@ async def end(process: Process, polite: signal.Signals) -> None:
         # A group that holds only zombies is "not permitted" on macOS.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+    for stream in (process.stdout, process.stderr):
+        await _drain(stream)
     await _wait(process)
+
+
+async def _drain(stream: asyncio.StreamReader | None) -> None:
+    """Read what is left, so that the pipe is closed; what holds it open still is not waited for without end."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(GRACE):
+            while stream is not None and await stream.read(65536):
+                pass
 
 
 async def _wait(process: Process) -> None:

@@ -23,8 +23,13 @@ class Cause:
 
 UNKNOWN = Cause("vm_ended", "`tart run` ended and its log does not say why")
 
-# In this order: a crash also prints the text of a clean power-off.
+# In this order: a crash also prints the text of a clean power-off, and quotes errors that at a start mean more.
 CAUSES: tuple[tuple[str, Cause], ...] = (
+    (
+        "guest has stopped the virtual machine due to error",
+        Cause("guest_crashed", "the guest crashed, or the host's disk is full"),
+    ),
+    ("network attachment", Cause("network_lost", "the VM lost its network and was ended")),
     (
         "The number of VMs exceeds the system limit",
         Cause(
@@ -92,11 +97,6 @@ CAUSES: tuple[tuple[str, Cause], ...] = (
         Cause("disk_full", "the host's disk is full", host_wide=True),
     ),
     ("is already running!", Cause("double_start", "another process runs a VM of this name")),
-    (
-        "guest has stopped the virtual machine due to error",
-        Cause("guest_crashed", "the guest crashed, or the host's disk is full"),
-    ),
-    ("network attachment", Cause("network_lost", "the VM lost its network and was ended")),
     ("snapshot created successfully", Cause("suspended", "the VM was suspended")),
     ("guest has stopped the virtual machine", Cause("guest_powered_off", "the guest powered itself off")),
     ("Stopping VM...", Cause("stopped", "the VM was stopped from outside")),

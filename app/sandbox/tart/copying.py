@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from app.sandbox.tart.locking import flocked
+from app.sandbox.tart.locking import try_flock
 
 FILES = ("config.json", "nvram.bin", "manifest.json", "state.vzvmsave")
 
@@ -21,16 +21,26 @@ def workspace(temporary: Path, name: str) -> Iterator[Path]:
     The real tart may lose it to a collection of garbage before it is locked; here that is a fault to ask for.
     """
     part = temporary / name
-    while True:
+    lock = _make_locked(part)
+    while lock is None:
+        lock = _make_locked(part)
+    try:
+        yield part
+    finally:
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        with suppress(FileNotFoundError), flocked(part):
-            if part.is_dir():
-                try:
-                    yield part
-                finally:
-                    shutil.rmtree(part, ignore_errors=True)
-                return
+        os.close(lock)
+
+
+def _make_locked(part: Path) -> int | None:
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    with suppress(FileNotFoundError):
+        lock = try_flock(part)
+        if lock is not None and part.is_dir():
+            return lock
+        if lock is not None:
+            os.close(lock)
+    return None
 
 
 def copy_image(source: Path, target: Path) -> None:

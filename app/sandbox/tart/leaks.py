@@ -19,7 +19,9 @@ SECRET = re.compile(
     r"gh[a-z]_[A-Za-z0-9]{10,}|github_pat_[A-Za-z0-9_]{10,}|PRIVATE KEY"
     r"|eyJ[A-Za-z0-9+/=_.-]{97,}|[A-Za-z0-9+/=_-]{200,}"
 )
-WITH_VALUE = frozenset({"--timeout", "--source", "--format", "--wait", "--resolver"})  # may stand before a name
+WITH_VALUE = frozenset(
+    {"--timeout", "--source", "--format", "--wait", "--resolver"}
+)  # may stand before a name
 SECRET_NAME = re.compile(r"CIDERMILL_\w*(TOKEN|SECRET|KEY)\w*|TRACEPARENT")
 
 
