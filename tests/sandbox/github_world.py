@@ -20,7 +20,7 @@ APP = Target("acme", "app")
 
 def a_github(clock: Callable[[], datetime], seed: int = 1) -> ModelGitHub:
     """Return acme (app, private; site, public) and ada (tool), the App installed on both."""
-    model = ModelGitHub(clock, random.Random(seed))  # noqa: S311  # a simulation's chance
+    model = ModelGitHub(clock, random.Random(seed))  # a simulation's chance
     model.accounts.add_organization("acme")
     model.accounts.add_repository("acme/app")
     model.accounts.add_repository("acme/site", visibility="public")

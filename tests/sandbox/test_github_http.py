@@ -283,7 +283,7 @@ class Receiver(httpx.AsyncBaseTransport):
 async def tried(model: ModelGitHub, count: int) -> None:
     """Wait until so many deliveries are in the log."""
     async with asyncio.timeout(5):
-        while len(model.hooks.log) < count:  # noqa: ASYNC110  # the model has no event to wait for
+        while len(model.hooks.log) < count:  # the model has no event to wait for
             await asyncio.sleep(0)
 
 

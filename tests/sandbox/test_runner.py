@@ -81,7 +81,7 @@ async def until(holds: object) -> None:
     """Wait until a condition holds, with a bound."""
     assert callable(holds)
     async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110  # other processes: there is no event
+        while not holds():  # other processes: there is no event
             await asyncio.sleep(0)
 
 
