@@ -139,7 +139,7 @@ class WorldCollector(Collector):
             "cidermill_slots", "Slots configured, and in use by state.", labels=["state"]
         )
         states = [runner.state for runner in world.live]
-        slots.add_metric(["free"], len(world.slots) - len(states))
+        slots.add_metric(["free"], max(0, len(world.slots) - len(states)))
         for state in RunnerState:
             if state is not RunnerState.GONE:
                 slots.add_metric([state], states.count(state))

@@ -165,9 +165,8 @@ async def stop(context: Ctx, name: Annotated[str, NAME], *, force: bool = False)
     found = await context.reader.runner(name)
     if found is not None and found[0].state is RunnerState.GONE:
         raise HTTPException(409, f"Runner {name} has ended already.")
-    forced = force or (found is not None and found[0].stop is StopRequest.FORCE)  # asking takes no force back
     try:
-        asked = await context.store.request_stop(name, StopRequest.FORCE if forced else StopRequest.ASK)
+        asked = await context.store.request_stop(name, StopRequest.FORCE if force else StopRequest.ASK)
     except UnknownRunner as error:
         raise HTTPException(404, f"No runner {name} is recorded.") from error
     context.reconciler.wake()

@@ -182,8 +182,16 @@ class Store:
         return await self._db.write(work)
 
     async def request_stop(self, name: str, request: StopRequest) -> Runner:
-        """Write down that an operator wants a runner to end. Raises UnknownRunner."""
-        return await self.amend(name, stop=request)
+        """Write down that an operator wants a runner to end; force stays force. Raises UnknownRunner."""
+
+        def work(connection: Connection) -> Runner:
+            runner = _load_runner(connection, name)
+            if runner.stop is not StopRequest.FORCE:
+                runner = replace(runner, stop=request)
+                _save_runner(connection, runner)
+            return runner
+
+        return await self._db.write(work)
 
     async def fail(self, scope: str, reason: str, detail: str, *, at: datetime, jitter: float) -> None:
         """Count a failure: nothing of *scope* is tried again until its cooldown is over."""

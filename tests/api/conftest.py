@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,12 @@ class Server:
         yield
         with self.engine.begin() as connection:
             connection.execute(text("DROP TRIGGER full"))
+
+
+def when(text: str) -> datetime:
+    """Read a time of the API, which must be RFC 3339 in UTC."""
+    assert text.endswith("Z")
+    return datetime.fromisoformat(text)
 
 
 def a_payload(action: str = "queued", **job: Any) -> dict[str, Any]:

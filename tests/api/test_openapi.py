@@ -55,7 +55,7 @@ def test_answers_are_documented(schema: BaseSchema, method: str, path: str, mode
     operation = schema[path][method]
 
     @given(case=operation.as_strategy(generation_mode=mode))
-    @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     def check(case: Case) -> None:
         case.call_and_validate(headers=LOCAL | {"Authorization": f"Bearer {TOKEN}"})
 

@@ -469,7 +469,7 @@ HEADERS = st.dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(headers=HEADERS, body=st.binary(max_size=100))
 def test_no_headers_break_it(headers: Mapping[str, str], body: bytes) -> None:
     """Whatever stands in the headers, what is not signed by us is a BadSignature."""
