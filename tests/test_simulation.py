@@ -50,6 +50,7 @@ async def test_a_storm(tmp_path: Path, seed: int | None) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("n", range(12))
 async def test_many_storms(tmp_path: Path, n: int) -> None:
     """As above, for longer and for more seeds."""

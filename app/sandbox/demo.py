@@ -64,15 +64,14 @@ async def run(seed: int) -> bool:
 
 
 def queue_jobs(model: ModelGitHub) -> Story:
-    """Queue the story's jobs, the one to be cancelled last, so that it waits."""
+    """Queue the story's jobs, but for the one to be cancelled, which comes while all slots work."""
     story = Story()
     for n in range(1, 7):
-        story.served.append(model.queue("acme/app", f"test ({n})", LABELS, seconds=0.5 + 0.3 * (n % 3)))
+        story.served.append(model.queue("acme/app", f"test ({n})", LABELS, seconds=1.0 + 0.3 * (n % 3)))
     for name in ("wheel (cp312)", "wheel (cp313)", "docs"):
         story.served.append(model.queue("acme/lib", name, LABELS, seconds=1.0))
     story.refused.append(model.queue("stranger/tool", "mine coins", LABELS, seconds=1.0))
     story.refused.append(model.queue("acme/app", "needs a GPU", (*LABELS, "gpu"), seconds=1.0))
-    story.cancelled.append(model.queue("acme/lib", "superseded", LABELS, seconds=9.0))
     return story
 
 
@@ -84,13 +83,26 @@ async def _watch(server: Server, model: ModelGitHub, story: Story, screen: Scree
             slots = await server.get("/api/v1/slots")
             screen.show(slots, story.jobs, loop.time() - began)
             ran = sum(job.status == "completed" for job in story.served)
-            if ran >= 2 and story.cancelled[0].status == "queued":
-                model.cancel(story.cancelled[0])
-            over = ran == len(story.served) and story.cancelled[0].status == "completed"
-            if over and all(slot["state"] == "free" for slot in slots):
+            # No runner can be online before long, so the job is certain to be cancelled while it waits.
+            if not story.cancelled and all(slot["state"] in {"busy", "stopping"} for slot in slots):
+                story.cancelled.append(await _cancel_one(server, model))
+            if (
+                story.cancelled
+                and ran == len(story.served)
+                and all(slot["state"] == "free" for slot in slots)
+            ):
                 return True
             await asyncio.sleep(BETWEEN_LOOKS)
     return False
+
+
+async def _cancel_one(server: Server, model: ModelGitHub) -> Job:
+    """Queue a job, and cancel it once the server knows of it."""
+    job = model.queue("acme/lib", "superseded", LABELS, seconds=9.0)
+    while (await server.get("/api/v1/jobs?limit=1"))["items"][0]["id"] != job.id:  # noqa: ASYNC110  # another process
+        await asyncio.sleep(0.02)
+    model.cancel(job)
+    return job
 
 
 async def _check_story(server: Server, story: Story) -> list[str]:
