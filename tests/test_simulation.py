@@ -104,7 +104,9 @@ def insistent(verb: str, call: Call) -> Call:
     [
         pytest.param(Variant(host=(blind,)), id="a failed list of VMs is read as none"),
         pytest.param(
-            Variant(github=(deaf,)), id="a stop does not heed GitHub's answer", marks=pytest.mark.long
+            Variant(github=(deaf,)),
+            id="a stop does not heed GitHub's answer",
+            marks=[pytest.mark.long, pytest.mark.timeout(300)],
         ),
         pytest.param(Variant(host=(insistent,)), id="a JIT config is delivered twice"),
     ],
