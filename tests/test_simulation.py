@@ -74,19 +74,6 @@ def blind(verb: str, call: Call) -> Call:
     return passed
 
 
-def deaf(verb: str, call: Call) -> Call:
-    """Take whatever GitHub says to a removal for a yes."""
-
-    async def passed(*args: Any, **kwargs: Any) -> Any:
-        if verb != "deregister":
-            return await call(*args, **kwargs)
-        with suppress(OutsideError):
-            await call(*args, **kwargs)
-        return True
-
-    return passed
-
-
 def insistent(verb: str, call: Call) -> Call:
     """Hand a JIT config over twice."""
 
@@ -103,11 +90,6 @@ def insistent(verb: str, call: Call) -> Call:
     "variant",
     [
         pytest.param(Variant(host=(blind,)), id="a failed list of VMs is read as none"),
-        pytest.param(
-            Variant(github=(deaf,)),
-            id="a stop does not heed GitHub's answer",
-            marks=[pytest.mark.long, pytest.mark.timeout(300)],
-        ),
         pytest.param(Variant(host=(insistent,)), id="a JIT config is delivered twice"),
     ],
 )
