@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 from githubkit import GitHub
@@ -23,9 +23,11 @@ from githubkit.auth import BaseAuthStrategy
 from githubkit.cache import MemCacheStrategy
 from githubkit.config import get_config
 from githubkit.exception import GitHubException
+from githubkit.response import Response
 from githubkit.throttling import BaseThrottler
 
 from app.github.errors import TOKEN_ROUTE, read
+from app.github.etags import Etags
 from app.github.quota import Quota
 from app.ports import GitHubUnavailable
 
@@ -74,6 +76,7 @@ class Session(GitHub[BaseAuthStrategy]):
         self.quota = quota
         self.token_generation = 0
         self._api_version = connection.api_version
+        self._etags = Etags()
         self._shared: httpx.AsyncClient | None = None
 
     async def open(self, stack: AsyncExitStack) -> None:
@@ -100,6 +103,15 @@ class Session(GitHub[BaseAuthStrategy]):
         except GitHubException as error:
             told, cause = read(error, doing)
             raise told from cause
+
+    async def get_conditional(
+        self, path: str, params: Mapping[str, str | int], read: Callable[[Response[Any]], T]
+    ) -> list[T]:
+        """GET *path*, all pages, free while nothing changed; see :meth:`app.github.etags.Etags.pages`.
+
+        Part of a *call* given to :meth:`ask`, which bounds it in time and translates its errors.
+        """
+        return await self._etags.pages(self, path, params, read)
 
     def forget_token(self, generation: int) -> None:
         """Ask for a new token next time, unless somebody saw to that since *generation*."""
