@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from app.api.bodies import Bodies
 from app.db.reader import Reader
 from app.db.store import Store
 from app.metrics import Metrics
@@ -44,7 +45,8 @@ class Health:
 
     github: str | None = None  # who GitHub says we are; None: not known
     github_trouble: str | None = "GitHub has not been asked yet"
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = field(default=())  # of the configuration
+    webhook_at: datetime | None = None  # when a webhook last arrived; None: never
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class Context:
     clock: Callable[[], datetime]
     reload: Callable[[], Awaitable[Reloaded]]
     quota: Callable[[], dict[str, dict[str, int | str]]]  # GitHub's, by installation
+    bodies: Bodies = field(default_factory=Bodies)
 
 
 async def context_of(request: Request) -> Context:

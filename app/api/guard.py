@@ -1,13 +1,15 @@
 """Which requests are let in: by host name and origin, so that a web page cannot reach us through a browser.
 
 Webhooks come from anywhere (their signature decides) and health probes by address; everything else must name a
-host that is ours. Answers carry headers that keep a browser from making anything of them.
+host that is ours. Answers, a failure of ours among them, carry headers that keep a browser from making anything of
+them.
 """
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from fastapi import FastAPI, Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +22,16 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
+
+
+def guard(app: FastAPI, hosts: frozenset[str]) -> None:
+    """Let only requests to *hosts* and loopback reach *app*, and see to the headers of all its answers."""
+    app.add_middleware(RequestGuard, hosts=hosts)
+    app.add_exception_handler(Exception, _failed)  # its answers pass by the middleware
+
+
+async def _failed(_request: Request, _error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "CiderMill failed; its log says more."}, 500, HEADERS)
 
 
 class RequestGuard:

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from pathlib import Path
 
 GRACE = 5  # s, for requests under way when we are told to stop
+KEEP_ALIVE = 5  # s that a connection is kept for another request
+OPEN_FILES = 4096  # launchd allows 256, which strangers' connections could use up; a VM could not start then
 
 
 def serve() -> None:
     """Run the service until it is told to stop; VMs that run go on, and the next start takes them up."""
     import uvicorn
 
+    from app.api.connection import Connection
     from app.configfile import ConfigError, load
 
     try:
         host, port = load(os.environ, Path.cwd()).address
     except ConfigError as error:
         sys.exit(error.report())
+    _allow_open_files()
     uvicorn.run(
         "app.main:app",
         host=host,
         port=port,
-        http="httptools",
+        http=Connection,
+        ws="none",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks who the other end says it is
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
+
+
+def _allow_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -52,7 +52,7 @@ def parse(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> De
     Header names are looked up in lower case: *headers* must fold case, as Starlette's do, or be in lower case.
     Raises BadSignature and BadPayload.
     """
-    _verify(headers.get("x-hub-signature-256"), body, secrets)
+    _verify(claimed_signature(headers), body, secrets)
     event = _header(headers, "x-github-event")
     guid = _header(headers, "x-github-delivery")
     if not guid or not event:
@@ -61,7 +61,7 @@ def parse(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> De
     payload = _load(_json_of(headers, body)) if event == "workflow_job" else {}
     action = payload.get("action")
     action = action if isinstance(action, str) else None
-    job = job_event(payload.get("workflow_job"), payload.get("repository")) if action in ACTIONS else None
+    job = event_of(payload)
     hook_id = _header(headers, "x-github-hook-id")
     return Delivery(guid=guid, event=event, action=action, hook_id=hook_id or None, job=job)
 
@@ -70,18 +70,23 @@ def _header(headers: Mapping[str, str], name: str) -> str:
     return headers.get(name, "")[:200]
 
 
-def _verify(signature: str | None, body: bytes, secrets: Sequence[str]) -> None:
-    if not secrets or not all(secrets):
-        msg = "a webhook secret is required"
-        raise ValueError(msg)
-    match = SIGNATURE.fullmatch(signature or "")
+def claimed_signature(headers: Mapping[str, str]) -> str:
+    """Return the digest that a delivery claims to be signed with. Raises BadSignature where it claims none."""
+    match = SIGNATURE.fullmatch(headers.get("x-hub-signature-256", ""))
     if match is None:
         msg = (
             "The delivery is not signed: set the same webhook secret at GitHub and in github_webhook_secret."
         )
         raise BadSignature(msg)
+    return match[1]
+
+
+def _verify(signature: str, body: bytes, secrets: Sequence[str]) -> None:
+    if not secrets or not all(secrets):
+        msg = "a webhook secret is required"
+        raise ValueError(msg)
     valid = [
-        hmac.compare_digest(hmac.new(secret.encode(), body, hashlib.sha256).hexdigest(), match[1])
+        hmac.compare_digest(hmac.new(secret.encode(), body, hashlib.sha256).hexdigest(), signature)
         for secret in secrets
     ]
     if not any(valid):
@@ -110,6 +115,14 @@ def _load(body: bytes) -> dict[str, Any]:
         msg = "The body is not a JSON object."
         raise BadPayload(msg)
     return payload
+
+
+def event_of(payload: dict[str, Any]) -> WorkflowJobEvent | None:
+    """Read the payload of a ``workflow_job``; None where it is of no action that we know, or lacks its job."""
+    action = payload.get("action")
+    if not isinstance(action, str) or action not in ACTIONS:
+        return None
+    return job_event(payload.get("workflow_job"), payload.get("repository"))
 
 
 def job_event(job: object, repository: object) -> WorkflowJobEvent | None:

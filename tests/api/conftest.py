@@ -21,7 +21,7 @@ from sqlalchemy import Engine, text
 
 from app.api import admin, health, webhooks
 from app.api.context import Context, Health, Reloaded, ReloadRefused
-from app.api.guard import RequestGuard
+from app.api.guard import guard
 from app.db.database import Database, open_engine
 from app.db.migrate import upgrade
 from app.db.reader import Reader
@@ -246,7 +246,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def build(context: Context) -> FastAPI:
     app = FastAPI(title="CiderMill")
     app.state.context = context
-    app.add_middleware(RequestGuard, hosts=context.hosts)
+    guard(app, context.hosts)
     for router in (webhooks.router, admin.router, health.router):
         app.include_router(router)
     return app

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from starlette.types import Message
 from structlog.testing import capture_logs
 
-from app.api.webhooks import MAX_BODY
+from app.api.bodies import MAX_BODY
 from app.domain.jobs import Job
 from tests.api.conftest import SECRET, Server, a_payload, signed
 
@@ -92,7 +92,7 @@ async def test_not_for_us(server: Server, event: str, body: bytes) -> None:
         pytest.param(400, b"[]", signed(b"[]"), id="a list"),
         pytest.param(400, BODY, signed(BODY, event=""), id="no event"),
         pytest.param(400, BODY, signed(BODY, guid=""), id="no delivery id"),
-        pytest.param(413, b" " * (MAX_BODY + 1), {}, id="too large, and unsigned"),
+        pytest.param(401, b" " * (MAX_BODY + 1), {}, id="too large, and unsigned"),
         pytest.param(413, b" " * (MAX_BODY + 1), signed(b" " * (MAX_BODY + 1)), id="too large"),
     ],
 )
