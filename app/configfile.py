@@ -1,7 +1,8 @@
 """Where configuration comes from: the environment, then ``.env``, then the TOML file, then defaults.
 
 Both files are looked for in the working directory and then in the state directory, since launchd starts programs
-in ``/``. All problems are found at once, each as a sentence that names the key and the mend.
+in ``/``. One that holds a secret must be its owner's alone. All problems are found at once, each as a sentence that
+names the key and the mend.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from dotenv import dotenv_values
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from app.poolsettings import PoolSettings
@@ -25,6 +27,9 @@ PREFIX = "CIDERMILL_"
 CONFIG = "CIDERMILL_CONFIG"
 DEFAULT_FILE = "cidermill.toml"
 DEFAULT_STATE_DIR = "~/.cidermill"
+SECRETS = frozenset(
+    name for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation)
+)
 # Kinds of problems that only numbers, switches and choices have: what was given may be shown.
 SHOWN = frozenset(
     {
@@ -61,14 +66,20 @@ def load(environ: Mapping[str, str], cwd: Path) -> Settings:
     env_file = _first((cwd, _state_dir(environ)), ".env")
     dotenv = _read_dotenv(env_file) if env_file else {}
     merged = {**dotenv, **environ}
-    values = _read_toml(merged.get(CONFIG), (cwd, _state_dir(merged)))
+    toml_file = _toml_file(merged.get(CONFIG), (cwd, _state_dir(merged)))
+    values = _read_toml(toml_file) if toml_file else {}
+    exposed = [
+        *_exposed(env_file, (name.removeprefix(PREFIX).lower() for name, text in dotenv.items() if text)),
+        *_exposed(toml_file, values),
+    ]
     values |= {
         name: text
         for name in Settings.model_fields
         if name != "pool" and (text := merged.get(f"{PREFIX}{name.upper()}")) is not None
     }
     settings, wrong = _read(values)
-    problems = [*_unknown(environ, "the environment"), *_unknown(dotenv, f"{env_file}"), *wrong]
+    unknown = [*_unknown(environ, "the environment"), *_unknown(dotenv, f"{env_file}")]
+    problems = [*unknown, *exposed, *wrong]
     if settings is None or problems:
         raise ConfigError(problems)
     return settings
@@ -129,14 +140,20 @@ def _hint(name: str, known: set[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _read_toml(named: str | None, folders: tuple[Path, ...]) -> dict[str, Any]:
-    if named:
-        path = folders[0] / _expand(named, CONFIG)  # an absolute path stays what it is
-    else:
-        found = _first(folders, DEFAULT_FILE)
-        if found is None:
-            return {}
-        path = found
+def _toml_file(named: str | None, folders: tuple[Path, ...]) -> Path | None:
+    # An absolute path stays what it is.
+    return folders[0] / _expand(named, CONFIG) if named else _first(folders, DEFAULT_FILE)
+
+
+def _exposed(path: Path | None, names: Iterable[str]) -> list[str]:
+    """Say that a file holds secrets and is not its owner's alone."""
+    held = sorted(SECRETS & set(names))
+    if path is None or not held or not stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+        return []
+    return [f"{path} holds {' and '.join(held)}, and others may use it: run `chmod 600 {path}`"]
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -193,6 +210,8 @@ def prepare_state_dir(settings: Settings) -> Path:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
+        for kept in path.glob("cidermill.db*"):  # brought back from a copy, they may be open to others
+            kept.chmod(0o600)
     except OSError as error:
         raise ConfigError([f"state_dir: cannot use {path} ({error.strerror})"]) from error
     return path

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from app import logs
 from app.api import admin, health, webhooks
 from app.api.context import Context, Health, Reloaded, ReloadRefused
-from app.api.guard import RequestGuard
+from app.api.guard import guard
 from app.clock import utcnow
 from app.configfile import ConfigError, admin_token, load, lock_state_dir, prepare_state_dir
 from app.db.database import Database, open_engine
@@ -75,7 +75,7 @@ def create_app(
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
     )
-    app.add_middleware(RequestGuard, hosts=hosts)
+    guard(app, hosts)
     for router in (webhooks.router, admin.router, health.router):
         app.include_router(router)
     return app

@@ -315,7 +315,7 @@ def _read_private(path: Path) -> str:
     except OSError as error:
         msg = f"github_private_key_path: cannot read {path} ({error.strerror})"
         raise ValueError(msg) from error
-    if stat.S_IMODE(mode) & (stat.S_IRWXG | stat.S_IRWXO) & ~stat.S_IRGRP:
+    if stat.S_IMODE(mode) & (stat.S_IRWXG | stat.S_IRWXO):
         msg = f"github_private_key_path: others may read {path}: run `chmod 600 {path}`"
         raise ValueError(msg)
     return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from tests.builders import NOW, a_pool
 def pytest_configure() -> None:
     # Said once, no loop is made by merely asking for one (Python < 3.14), which nobody would close.
     asyncio.set_event_loop(None)
+    os.umask(0o077)  # the files that tests write hold secrets, and those must be their owner's alone
 
 
 @dataclass(slots=True)
