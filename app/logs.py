@@ -1,10 +1,14 @@
-"""One log format for everything, ours and the libraries', with secrets taken out wherever they turn up."""
+"""One log format for everything, ours and the libraries', with secrets taken out wherever they turn up.
+
+Text of strangers (names, what a guest or a command said) cannot begin a line, nor steer a terminal.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
@@ -21,6 +25,8 @@ PATTERNS = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
     re.DOTALL,
 )
+# What moves a terminal's cursor, or the order in which text is read. JSON escapes all of it by itself.
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 HIDDEN = "[redacted]"
 FORMATTER_KEYS = frozenset({"_record", "_from_structlog"})  # structlog's own, dropped before rendering
 QUIET = ("alembic", "httpx", "httpcore", "apscheduler", "asyncio", "hishel", "uvicorn.access")
@@ -57,6 +63,20 @@ class Redactor:
         return PATTERNS.sub(HIDDEN, text)
 
 
+def legible(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape what is no text; the lines of a traceback stay lines, and are indented."""
+    for key, value in event.items():
+        if isinstance(value, str) and key in {"exception", "stack"}:
+            event[key] = textwrap.indent("\n".join(map(_escaped, value.split("\n"))), "    ")
+        elif isinstance(value, str):
+            event[key] = _escaped(value)
+    return event
+
+
+def _escaped(text: str) -> str:
+    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def configure(level: str, form: str, secrets: Iterable[str]) -> None:
     """Send all logs to standard error: readable on a terminal, JSON lines otherwise, or as *form* says."""
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
@@ -69,14 +89,17 @@ def configure(level: str, form: str, secrets: Iterable[str]) -> None:
         structlog.processors.format_exc_info,
         Redactor(secrets),
     ]
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
-            # Tracebacks are text by now; the default would print the values of locals, secrets among them.
-            exception_formatter=structlog.dev.plain_traceback,
-        )
+    renderers: list[Any] = (
+        [
+            legible,
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                # Tracebacks are text by now; the default would print the values of locals, secrets among them.
+                exception_formatter=structlog.dev.plain_traceback,
+            ),
+        ]
         if console
-        else structlog.processors.JSONRenderer(default=str)
+        else [structlog.processors.JSONRenderer(default=str)]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -88,7 +111,7 @@ def configure(level: str, form: str, secrets: Iterable[str]) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     root = logging.getLogger()
@@ -96,6 +119,7 @@ def configure(level: str, form: str, secrets: Iterable[str]) -> None:
     root.setLevel(level.upper())
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("app.api.connection").setLevel(logging.ERROR)  # anybody can make it warn, at any rate
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True

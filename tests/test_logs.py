@@ -164,6 +164,27 @@ def test_console(capsys: pytest.CaptureFixture[str]) -> None:
     assert not text.startswith("{")
 
 
+HOSTILE = "x\n2026-01-01 [info] forged\r\x1b[2J\x1b]0;title\x07\x00\x9b31m\u202egnp.exe\u2028next"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_hostile_text(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """Strangers' text in any place begins no line, and holds nothing that a terminal would obey."""
+    logs.configure("info", form, [])
+    log = structlog.get_logger("app.x")
+    log.warning("failure", detail=HOSTILE, short="\x1b[31m", among=[HOSTILE], by={HOSTILE: HOSTILE})
+    logging.getLogger("lib").warning("it said %s", HOSTILE)
+    try:
+        fail(HOSTILE)
+    except RuntimeError:
+        log.exception("action_failed")
+    text = capsys.readouterr().err
+    assert not any(char in text for char in "\r\x1b\x07\x00\x9b\u202e\u2028")
+    assert not [line for line in text.splitlines() if line.startswith("2026-01-01")]
+    heads = [line for line in text.split("\n") if line and not line.startswith("    ")]
+    assert len(heads) == 3
+
+
 @pytest.mark.parametrize(
     ("level", "shown"),
     [("debug", ["d", "i", "w"]), ("info", ["i", "w"]), ("warning", ["w"]), ("error", [])],
