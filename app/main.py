@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from fastapi import FastAPI
 
@@ -39,9 +40,22 @@ from app.vm.command import Tart, tart_home
 from app.vm.hostcheck import check_host
 from app.vm.tart import TartBackend
 
+T = TypeVar("T")
 VERSION = version("cidermill")
 SWITCH_SECONDS = 0.001
 ENDING_SECONDS = 5.0  # for the pass under way when we are told to stop
+
+
+class Around(Protocol):
+    """Puts something round a part that acts (the store, GitHub, the host), and leaves its verbs as they are."""
+
+    def __call__(self, part: T, /) -> T:
+        """Return *part*, or what stands in front of it."""
+
+
+def bare(part: T, /) -> T:
+    """Put nothing round it."""
+    return part
 
 
 def create_app(
@@ -51,10 +65,12 @@ def create_app(
     vms: VMBackend | None = None,
     clock: Callable[[], datetime] = utcnow,
     reread: Callable[[], Settings] | None = None,
+    around: Around = bare,
 ) -> FastAPI:
     """Build the application. Raises ConfigError or DatabaseUnusable where the state directory cannot be used.
 
-    *reread* returns the settings as they are on disk now, for a reload.
+    *reread* returns the settings as they are on disk now, for a reload. *around* is for tests that watch the parts
+    that act, or end the process between two of their calls.
     """
     state_dir = prepare_state_dir(settings)
     token = admin_token(settings)
@@ -64,7 +80,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.context = await _run(stack, settings, token, github, vms, clock, reread)
+            app.state.context = await _run(stack, settings, token, github, vms, clock, reread, around)
             yield
 
     app = FastAPI(
@@ -89,12 +105,13 @@ async def _run(
     vms: VMBackend | None,
     clock: Callable[[], datetime],
     reread: Callable[[], Settings] | None,
+    around: Around,
 ) -> Context:
     """Start everything; *stack* ends it in the opposite order."""
     metrics, pools = Metrics(), settings.pools
     database = Database(open_engine(settings.state_dir / "cidermill.db"))
     stack.callback(database.close)
-    store, reader = Store(database, pools), Reader(database)
+    store, reader = around(Store(database, pools)), Reader(database)
     if github is None:
         github = await stack.enter_async_context(_github(settings, metrics))
     if vms is None:
@@ -104,6 +121,7 @@ async def _run(
             names=Names(settings.host_name),
             clock=clock,
         )
+    github, vms = around(github), around(vms)
     stack.push_async_callback(vms.close)
     reconciler = Reconciler(
         Setup(
@@ -111,6 +129,7 @@ async def _run(
             pools=pools,
             slots=tuple(str(n + 1) for n in range(settings.slots)),
             min_free_disk_gb=settings.min_free_disk_gb,
+            poll_interval=settings.poll_interval,
         ),
         store=store,
         reader=reader,
@@ -120,7 +139,7 @@ async def _run(
         clock=clock,
     )
     metrics.registry.register(WorldCollector(lambda: reconciler.world, clock))
-    state = Health(warnings=settings.warnings())
+    state = Health(warnings=settings.warnings(), webhook_at=await reader.last_webhook())
     stack.push_async_callback(reconciler.close)
     stack.push_async_callback(_finish, asyncio.create_task(reconciler.run(), name="reconciler"))
     timers = Timers(

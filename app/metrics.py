@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from app.domain.jobs import Job
 from app.domain.runners import Runner, RunnerState
+from app.domain.versions import time_left
 from app.domain.world import World
 from app.ports import OutsideError
 
@@ -91,6 +92,23 @@ class Metrics:
             "cidermill_passes_failed", "Passes that ended with a bug of ours.", registry=self.registry
         )
 
+        self.timed_out = Counter(
+            "cidermill_jobs_timed_out",
+            "Jobs that are being ended because they ran longer than the pool's job_timeout.",
+            ["pool"],
+            registry=self.registry,
+        )
+        self.recovered = Counter(
+            "cidermill_deliveries_recovered",
+            "Webhooks that failed to arrive and were fetched from GitHub's delivery log.",
+            registry=self.registry,
+        )
+        self.found = Counter(
+            "cidermill_jobs_found",
+            "Jobs that no webhook had told of and that were found by asking GitHub.",
+            registry=self.registry,
+        )
+
     @contextmanager
     def github_call(self, call: str) -> Iterator[None]:
         """Count and time a call to GitHub by its outcome: ok, or the code of the error it raises."""
@@ -110,6 +128,8 @@ class Metrics:
         if before is not None:
             span = (after.since - before.since).total_seconds()
             self.stage_seconds.labels(after.pool, before.state).observe(max(0.0, span))
+        if after.reason == "job_timeout" and after.state is RunnerState.STOPPING:
+            self.timed_out.labels(after.pool).inc()
         if after.state is RunnerState.GONE:
             self.runners_ended.labels(after.pool, after.reason).inc()
 
@@ -156,6 +176,14 @@ class WorldCollector(Collector):
         yield GaugeMetricFamily(
             "cidermill_draining", "Whether nothing new starts.", value=float(world.draining)
         )
+        days_left = GaugeMetricFamily(
+            "cidermill_runner_days_left",
+            "Days until GitHub gives no more jobs to the actions runner in a pool's image, where it is outdated.",
+            labels=["pool"],
+        )
+        for pool_name, left in time_left(world, self._clock()).items():
+            days_left.add_metric([pool_name], left / timedelta(days=1))
+        yield days_left
         yield GaugeMetricFamily(
             "cidermill_registrations_owed",
             "Registrations of ended runners that GitHub has not given up yet.",

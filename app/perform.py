@@ -19,9 +19,11 @@ from app.domain import actions as do
 from app.domain.jobs import JobStatus
 from app.domain.lifecycle import may_destroy
 from app.domain.looks import needs_run
-from app.domain.pools import TOKEN_ALPHABET, TOKEN_LENGTH, Forks, runner_name
+from app.domain.pools import TOKEN_ALPHABET, TOKEN_LENGTH, Forks, Target, runner_name
 from app.domain.runners import Runner, RunnerState
-from app.domain.world import GroupLook, GuestLook, RegistrationsLook, World
+from app.domain.versions import MEND
+from app.domain.world import GroupLook, GuestLook, RegistrationsLook, RunnerRelease, World
+from app.intake import Intake
 from app.metrics import Metrics
 from app.ports import (
     GitHub,
@@ -58,6 +60,15 @@ class Performer:
         self._github, self._vms = github, vms
         self._sight, self._metrics, self._clock = sight, metrics, clock
         self._chance = chance
+        self._intake = Intake(
+            store=store,
+            reader=reader,
+            github=github,
+            sight=sight,
+            metrics=metrics,
+            clock=clock,
+            ask=self._ask,
+        )
 
     async def perform(self, action: do.Action, world: World) -> None:
         """Carry *action* out. Raises OutsideError where trying again later may help."""
@@ -98,6 +109,14 @@ class Performer:
                 self._sight.guests[runner.name] = await self._vms.probe(runner.name)
             case do.CheckJob(job_id):
                 await self._check_job(job_id, world)
+            case do.ReadDeliveryLog():
+                await self._intake.read_log()
+            case do.ListRepositories():
+                await self._intake.list_repositories()
+            case do.PollJobs(repository):
+                await self._intake.poll(repository)
+            case do.LookAtRelease(target):
+                await self._look_at_release(target)
             case _:
                 assert_never(action)
 
@@ -142,6 +161,8 @@ class Performer:
             image=facts.image,
             runner_version=facts.runner_version,
         )
+        if facts.runner_version is not None:
+            self._sight.versions[runner.pool] = facts.runner_version
         await self._store.succeed("host", f"pool:{runner.pool}")
 
     async def _mint(self, action: do.Mint) -> None:
@@ -165,7 +186,11 @@ class Performer:
             return
         await self._store.amend(runner.name, registration_id=minted.registration_id)
         # A delivery that fails may have arrived all the same: the guest is asked before anything is destroyed.
-        await self._vms.deliver(runner.name, runner.spec, minted.jit)
+        try:
+            await self._vms.deliver(runner.name, runner.spec, minted.jit)
+        except VMError as error:
+            await self._fail(scope, error.reason, str(error))
+            raise
         await self._store.amend(runner.name, delivered=True)
 
     async def _note(self, action: do.Note, world: World) -> None:
@@ -179,7 +204,7 @@ class Performer:
         if job is not None and runner.job_id is None:
             self._metrics.picked_up(job)
         if action.to is RunnerState.BUSY:
-            await self._store.succeed(f"class:{runner.pool}:{runner.target}")
+            await self._store.succeed(f"class:{runner.pool}:{runner.target}", f"image:{runner.spec.image}")
 
     async def _retire(self, action: do.Retire, world: World) -> None:
         runner = action.runner
@@ -205,6 +230,12 @@ class Performer:
         job = world.work.get(runner.name)
         over = job is not None and job.status is JobStatus.COMPLETED
         if may_destroy(removed=removed, guest=guest, over=over):
+            if action.again:
+                # Nobody ever used the name at GitHub, and it is free there again.
+                await self._move(
+                    runner.name, RunnerState.READY, action.reason, target=None, registration_id=None
+                )
+                return
             await self._move(runner.name, RunnerState.STOPPING, action.reason, deregistered=True)
             await self._count_barren(action)
         elif guest is not None:
@@ -216,7 +247,13 @@ class Performer:
     async def _count_barren(self, action: do.Stop | do.Retire) -> None:
         """Let the next runner of the class wait, more each time, or a broken image would boot VMs in a loop."""
         runner = action.runner
-        if action.barren:
+        if action.barren and action.reason == "runner_too_old":
+            detail = (
+                f"GitHub turned away actions runner {runner.runner_version or 'of unknown version'} of image "
+                f"{runner.spec.image} as too old: {MEND}"
+            )
+            await self._fail(f"image:{runner.spec.image}", action.reason, detail)
+        elif action.barren:
             detail = f"{runner.name} was registered and ended without a job ({action.reason}): see its log"
             await self._fail(f"class:{runner.pool}:{runner.target}", action.reason, detail)
 
@@ -291,6 +328,13 @@ class Performer:
         else:
             self._sight.groups[key] = GroupLook(at=at, group=group)
 
+    async def _look_at_release(self, target: Target) -> None:
+        now = self._clock()
+        found = await self._ask(self._github.latest_runner(target))
+        since = await self._store.note_release(found.version, found.published_at, at=now)
+        self._sight.release = RunnerRelease(version=found.version, since=since)
+        self._sight.released_at = now
+
     async def _check_job(self, job_id: int, world: World) -> None:
         job = await self._reader.job(job_id)
         if job is None:
@@ -306,7 +350,8 @@ class Performer:
             await self._store.end_job(job.id, at=now, note="GitHub no longer knows the job")
         except (GitHubUnavailable, GitHubRefused):
             # What we know stands, and the launch goes on; where it must not, the plan sees that fork is unknown.
-            await self._store.mark_checked(job.id, at=now)
+            if job.status is JobStatus.QUEUED:
+                await self._store.mark_checked(job.id, at=now)
             raise
         else:
             if run is not None and run.status == JobStatus.COMPLETED:

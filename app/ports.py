@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from app.domain.hearing import LogEntry
 from app.domain.jobs import WorkflowJobEvent
 from app.domain.pools import Pool, Target
 from app.domain.world import GuestLook, HostLook, Registration, RunnerGroup
@@ -103,6 +104,14 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A version of the actions runner, and when it was published, where GitHub tells."""
+
+    version: str
+    published_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuestFacts:
     """What was learnt of a guest when it answered."""
 
@@ -138,6 +147,24 @@ class GitHub(Protocol):
 
     async def run(self, repository: str, run_id: int) -> Run:
         """Return a job's run. Raises NotFound."""
+
+    async def delivery_log(self, since: datetime) -> tuple[LogEntry, ...]:
+        """Return every attempt to deliver a webhook since then; empty with a token, which has no such log."""
+
+    async def logged_delivery(self, delivery_id: int) -> WorkflowJobEvent | None:
+        """Return what a delivery of the log tells of a job; None: nothing that is for us. Raises NotFound."""
+
+    async def repositories(self) -> tuple[str, ...]:
+        """Return every repository that the App may see; empty with a token, which may see far too many."""
+
+    async def queued_jobs(self, repository: str) -> tuple[WorkflowJobEvent, ...]:
+        """Return the jobs that wait or run in a repository, of the newest hundred queued and running runs."""
+
+    async def latest_runner(self, target: Target) -> Release:
+        """Return the version of the actions runner that GitHub expects of a Mac."""
+
+    def headroom(self, target: Target) -> float:
+        """Return the share of GitHub's quota that is left for *target*, from 0 to 1; 1 when it is not known."""
 
     async def whoami(self) -> str:
         """Prove the credentials and return whose they are; GitHubRefused names what they lack."""

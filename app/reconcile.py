@@ -12,7 +12,7 @@ import json
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from time import perf_counter
 
 import structlog
@@ -20,10 +20,11 @@ import structlog
 from app.db.reader import Reader
 from app.db.store import Store
 from app.domain.actions import Action, Boot, Claim, Note, Stop
+from app.domain.hearing import owner_of
 from app.domain.plan import plan
-from app.domain.pools import Forks, Names, Pool
+from app.domain.pools import Forks, Names, Pool, Target
 from app.domain.runners import AT_GITHUB, InvalidTransition
-from app.domain.world import World
+from app.domain.world import Hearing, World
 from app.metrics import Metrics
 from app.perform import Performer
 from app.ports import GitHub, OutsideError, VMBackend
@@ -45,6 +46,7 @@ class Setup:
     pools: tuple[Pool, ...]
     slots: tuple[str, ...]
     min_free_disk_gb: float
+    poll_interval: timedelta = timedelta(minutes=1)
 
     @property
     def denying(self) -> str:
@@ -70,7 +72,7 @@ class Reconciler:
         self.setup = setup
         self.sight = Sight()
         self.world: World | None = None  # as the last pass saw it
-        self._store, self._reader, self._vms = store, reader, vms
+        self._store, self._reader, self._github, self._vms = store, reader, github, vms
         self._metrics, self._clock = metrics, clock
         self._performer = Performer(
             store=store,
@@ -110,10 +112,11 @@ class Reconciler:
     async def run(self) -> None:
         """Go on until cancelled; VMs and their guests are left as they are then."""
         await self.begin()
+        loop = asyncio.get_running_loop()
         while True:
             await self._bell.wait()
             self._bell.clear()
-            began = perf_counter()
+            began = loop.time()
             try:
                 while await self.turn():
                     pass
@@ -122,12 +125,14 @@ class Reconciler:
                 log.exception("pass_failed")
                 self._metrics.passes_failed.inc()
             # Under a burst of webhooks the bell never rests: half the time stays theirs.
-            await asyncio.sleep(min(LONGEST_BREATH, perf_counter() - began))
+            await asyncio.sleep(min(LONGEST_BREATH, loop.time() - began))
 
     async def begin(self) -> None:
         """Take up what an earlier process left: job routing by today's pools, known targets, runner output."""
         await self._store.configure(self.setup.pools)
         self.sight.known_targets |= await self._reader.targets()
+        self.sight.repositories |= await self._reader.repositories()
+        self.sight.versions |= await self._reader.runner_versions()
         self._vms.on_end(self.vm_ended)
         for runner in await self._reader.runners(live=True, limit=1000):
             if runner.state in AT_GITHUB and runner.delivered:
@@ -150,6 +155,7 @@ class Reconciler:
         # The keys first: an action that ends while the database is read shows in the rows, not as idle.
         in_hand = frozenset(self._tasks) | frozenset(self._resting)
         records = await self._reader.records(denying=setup.denying, heads=max(1, len(setup.slots)))
+        sight.repositories |= {demand.repository for demand in records.demand}
         self.world = World(
             names=setup.names,
             pools=setup.pools,
@@ -168,10 +174,26 @@ class Reconciler:
             known_targets=frozenset(sight.known_targets),
             guests=dict(sight.guests),
             groups=dict(sight.groups),
+            hearing=self._hearing(),
+            release=sight.release,
+            released_at=sight.released_at,
+            versions=dict(sight.versions),
             in_hand=in_hand,
             seen_before=sight.seen_before,
         )
         return self.world
+
+    def _hearing(self) -> Hearing:
+        sight = self.sight
+        repositories = frozenset(sight.repositories)
+        return Hearing(
+            poll_interval=self.setup.poll_interval,
+            log_read_at=sight.log_read_at,
+            listed_at=sight.listed_at,
+            polls=dict(sight.polls),
+            repositories=repositories,
+            headroom={owner: self._github.headroom(Target(owner)) for owner in map(owner_of, repositories)},
+        )
 
     async def _start(self, action: Action, world: World) -> None:
         if isinstance(action, Stop):

@@ -180,10 +180,7 @@ class Settings(BaseModel):
         ]
         if self.backend == "orchard":
             names.insert(0, 'backend = "orchard"')
-        found = [f"{name}: Orchard is not built yet; leave it out" for name in names]
-        if "poll_interval" in self.model_fields_set:
-            found.append("poll_interval: the poll of queued runs is not built yet; leave it out")
-        return found
+        return [f"{name}: Orchard is not built yet; leave it out" for name in names]
 
     def _contradictions(self) -> list[str]:
         found = []

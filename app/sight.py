@@ -10,7 +10,15 @@ from datetime import datetime
 
 from app.domain.pools import Target
 from app.domain.sweep import orphan_keys
-from app.domain.world import GroupLook, GuestLook, HostLook, RegistrationsLook, World
+from app.domain.world import (
+    GroupLook,
+    GuestLook,
+    HostLook,
+    Poll,
+    RegistrationsLook,
+    RunnerRelease,
+    World,
+)
 
 
 @dataclass(slots=True)
@@ -27,6 +35,14 @@ class Sight:
     guests: dict[str, GuestLook] = field(default_factory=dict)
     groups: dict[tuple[str, str | None], GroupLook] = field(default_factory=dict)
     seen_before: frozenset[str] = frozenset()
+    log_read_at: datetime | None = None  # the App's delivery log, to its end
+    listed_at: datetime | None = None  # the repositories the App may see
+    polls: dict[str, Poll] = field(default_factory=dict)  # by repository
+    repositories: set[str] = field(default_factory=set)  # heard of, or listed by GitHub
+    missed_at: datetime | None = None  # when a webhook was last found that had not arrived
+    release: RunnerRelease | None = None  # the actions runner that GitHub expects
+    released_at: datetime | None = None  # when GitHub was last asked for it
+    versions: dict[str, str] = field(default_factory=dict)  # by pool: the runner in its image
 
     def saw_host(self, look: HostLook, world: World) -> None:
         """Take a new look at the host; orphans in the one before have now been seen."""

@@ -10,6 +10,7 @@ import pytest
 
 from app.domain.runners import StopRequest
 from app.sandbox import github_faults as faults
+from app.sandbox.github_runners import registration_deleted
 from app.sandbox.github_values import Job
 from tests.builders import a_pool
 from tests.simulation.layers import Fuse
@@ -32,6 +33,14 @@ def a_site(place: Path, **options: Any) -> Site:
 
 def queue(site: Site, repository: str = "acme/app", seconds: float = 30.0, **options: Any) -> Job:
     return site.model.queue(repository, labels=options.pop("labels", LABELS), seconds=seconds, **options)
+
+
+async def one_of_two_runs(site: Site, *, seconds: float) -> tuple[Job, Job]:
+    """Queue two jobs and return them once one runs, that one first: GitHub, not we, picks it."""
+    jobs = queue(site, seconds=seconds), queue(site, seconds=seconds)
+    await site.until(lambda: "in_progress" in {job.status for job in jobs})
+    first, second = sorted(jobs, key=lambda job: job.status != "in_progress")
+    return first, second
 
 
 async def test_the_main_job(tmp_path: Path) -> None:
@@ -178,8 +187,7 @@ async def test_drain_and_resume(tmp_path: Path) -> None:
     """Draining lets the running job finish and starts nothing; a restart stays drained; resuming goes on."""
     async with a_site(tmp_path, slots=1) as site:
         process = site.start()
-        running, waiting = queue(site, seconds=100), queue(site)
-        await site.until(lambda: running.status == "in_progress")
+        running, waiting = await one_of_two_runs(site, seconds=100)
         await site.operate(process.store.set_draining(True))
         await site.until(lambda: not site.runners(), within=LONG)
         await site.kill()
@@ -196,8 +204,7 @@ async def test_a_reload_leaves_what_runs(tmp_path: Path) -> None:
     """A pool that a reload changed: the running job finishes by its old specification, the next one has the new."""
     async with a_site(tmp_path, slots=1) as site:
         site.start()
-        first, second = queue(site, seconds=60), queue(site)
-        await site.until(lambda: first.status == "in_progress")
+        first, second = await one_of_two_runs(site, seconds=60)
         await site.configure(a_pool(cpu=8))
         await site.until(site.is_drained, within=LONG)
         site.check()
@@ -206,9 +213,9 @@ async def test_a_reload_leaves_what_runs(tmp_path: Path) -> None:
 
 
 async def test_barren_runners_back_off(tmp_path: Path) -> None:
-    """An image whose runner GitHub refuses does not boot VMs in a loop."""
+    """Runners that end without a job do not boot VMs in a loop."""
     async with a_site(tmp_path) as site:
-        site.model.runners.refusals = [faults_of_version()] * 50
+        site.model.runners.refusals = [registration_deleted() for _ in range(50)]
         site.start()
         job = queue(site)
         await site.pass_time(600)
@@ -219,10 +226,50 @@ async def test_barren_runners_back_off(tmp_path: Path) -> None:
         assert job.conclusion == "success"
 
 
-def faults_of_version() -> Any:
-    from app.sandbox.github_runners import SessionRefused
+async def test_a_runner_that_github_turns_away(tmp_path: Path) -> None:
+    """One VM shows that GitHub no longer takes the runner in an image; until somebody mends it, none follows."""
+    async with a_site(tmp_path) as site:
+        process = site.start()
+        site.lives.version = "2.328.0"
+        job = queue(site)
+        await site.pass_time(900)
+        assert site.host.calls["start"] == 1
+        world = site.reconciler.world
+        assert world is not None
+        assert [(c.scope, c.reason) for c in world.cooldowns] == [("image:sequoia", "runner_too_old")]
+        assert "packer/README.md" in world.cooldowns[0].detail
+        site.lives.version = "2.336.0"
+        await site.operate(process.store.forget_failures())
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert job.conclusion == "success"
 
-    return SessionRefused("version_deprecated", "Runner version is deprecated and cannot receive messages.")
+
+async def test_no_webhook_at_all(tmp_path: Path) -> None:
+    """Jobs of repositories that the App may see are found by asking, without a single webhook."""
+    async with a_site(tmp_path) as site:
+        site.vanishing = lambda _: True
+        site.start()
+        await site.pass_time(5)
+        jobs = [queue(site, repository) for repository in ("acme/app", "acme/lib", "stranger/tool")]
+        await site.until(lambda: jobs[0].conclusion and jobs[1].conclusion, within=LONG)
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert jobs[2].status == "queued"
+
+
+async def test_an_hour_of_lost_webhooks(tmp_path: Path) -> None:
+    """What failed to arrive while nobody listened is fetched from GitHub's log, each once."""
+    async with a_site(tmp_path) as site:
+        jobs = [queue(site, seconds=5.0) for _ in range(5)]
+        await site.pass_time(3600)
+        site.model.faults.add("queued_jobs", faults.answer(502), times=1000)
+        process = site.start()
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert {job.conclusion for job in jobs} == {"success"}
+        recovered = process.metrics.registry.get_sample_value("cidermill_deliveries_recovered_total")
+        assert recovered == 5
 
 
 async def test_orphans_go_when_seen_twice(tmp_path: Path) -> None:

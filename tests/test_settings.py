@@ -155,9 +155,6 @@ TOP_MISTAKES = [
     pytest.param({"backend": "orchard"}, 'backend = "orchard": Orchard is not built yet', id="Orchard"),
     pytest.param({"orchard_url": "https://o"}, "orchard_url: Orchard is not built yet", id="an Orchard key"),
     pytest.param(
-        {"poll_interval": "2m"}, "poll_interval: the poll of queued runs is not built", id="polling"
-    ),
-    pytest.param(
         {"slotz": 1}, "slotz: there is no such setting; did you mean slots?", id="a misspelt setting"
     ),
 ]

@@ -27,6 +27,7 @@ from app.api.models import (
     WokenOut,
 )
 from app.api.stages import stages_of
+from app.api.warnings import warnings_of
 from app.db.reader import JobFilter
 from app.db.store import UnknownRunner
 from app.domain.explain import explain
@@ -73,7 +74,7 @@ async def status(context: Ctx) -> StatusOut:
         oldest_unserved=min((demand.oldest for demand in world.demand), default=None),
         cooldowns=[CooldownOut.of(cooldown) for cooldown in world.cooldowns],
         quota=context.quota(),
-        warnings=list(context.health.warnings),
+        warnings=warnings_of(context),
     )
 
 
@@ -240,7 +241,8 @@ async def _set_draining(context: Context, *, draining: bool) -> DrainOut:
 
 @router.post("/reconcile", status_code=202)
 async def reconcile(context: Ctx) -> WokenOut:
-    """Look at the host again now, and make a pass."""
+    """Look at the host again now, and try at once whatever waits after failures."""
+    await context.store.forget_failures()
     context.reconciler.host_changed()
     return WokenOut(woken=True)
 

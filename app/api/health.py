@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.api.context import BEARER, Context, Ctx, admin
 from app.api.models import HealthOut, ReadyOut, Refusal
+from app.api.warnings import warnings_of
 
 router = APIRouter(tags=["health"])
 
@@ -43,7 +44,7 @@ async def _problems(context: Context) -> AsyncIterator[str]:
 
 
 def _degraded(context: Context) -> list[str]:
-    found = list(context.health.warnings)
+    found = warnings_of(context)
     world = context.reconciler.world
     if world is not None:
         found += [f"{c.scope}: {c.detail} (next try {c.until:%H:%M:%S} UTC)." for c in world.cooldowns]

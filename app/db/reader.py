@@ -6,8 +6,9 @@ database and only the heads of each queue are fetched.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,8 +16,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, text
 
 from app.db.database import Database
-from app.db.rows import COOLDOWN, FLAG, HISTORY, JOB, RUNNER, cooldown_from, job_from, runner_from
-from app.db.store import DRAINING
+from app.db.rows import COOLDOWN, DELIVERY, FLAG, HISTORY, JOB, RUNNER, cooldown_from, job_from, runner_from
+from app.db.store import DRAINING, LOG_REACHED
 from app.domain.jobs import Job, JobStatus
 from app.domain.pools import Target
 from app.domain.runners import Runner, RunnerState
@@ -49,6 +50,8 @@ LINE = text(
     JOB.c.fork,
 )
 
+HELD_AT_ONCE = 8  # jobs to be asked about in one pass
+
 # Two walks along partial indexes, whose conditions stand here word for word so that SQLite sees that they apply.
 LIVE_OR_OWED = text(
     """
@@ -61,6 +64,9 @@ LIVE_OR_OWED = text(
     ORDER BY created_at, name
     """
 ).columns(*RUNNER.c)
+
+
+UNKNOWN = text("SELECT value FROM json_each(:guids) WHERE value NOT IN (SELECT guid FROM delivery)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +184,56 @@ class Reader:
 
         return await self._db.read(work)
 
+    async def repositories(self) -> frozenset[str]:
+        """Return every repository of which a job is known."""
+
+        def work(connection: Connection) -> frozenset[str]:
+            return frozenset(connection.execute(select(JOB.c.repository).distinct()).scalars())
+
+        return await self._db.read(work)
+
+    async def log_reached(self) -> datetime | None:
+        """Return up to when GitHub's delivery log was read; None: never."""
+
+        def work(connection: Connection) -> datetime | None:
+            row = connection.execute(select(FLAG).where(FLAG.c.name == LOG_REACHED)).first()
+            return datetime.fromisoformat(row.value) if row else None
+
+        return await self._db.read(work)
+
+    async def unknown_deliveries(self, guids: Iterable[str]) -> frozenset[str]:
+        """Return those of *guids* that were never recorded."""
+        wanted = json.dumps(list(guids))
+
+        def work(connection: Connection) -> frozenset[str]:
+            return frozenset(connection.execute(UNKNOWN, {"guids": wanted}).scalars())
+
+        return await self._db.read(work)
+
+    async def last_webhook(self) -> datetime | None:
+        """Return when a webhook last arrived, not counting those fetched from GitHub's log; None: never."""
+
+        def work(connection: Connection) -> datetime | None:
+            arrived = select(DELIVERY.c.received_at).where(DELIVERY.c.hook_id.is_not(None))
+            return connection.execute(
+                arrived.order_by(DELIVERY.c.received_at.desc()).limit(1)
+            ).scalar_one_or_none()
+
+        return await self._db.read(work)
+
+    async def runner_versions(self) -> dict[str, str]:
+        """Return, by pool, the actions runner that its image was last seen to hold."""
+
+        def work(connection: Connection) -> dict[str, str]:
+            query = (
+                select(RUNNER.c.pool, RUNNER.c.runner_version)
+                .where(RUNNER.c.runner_version.is_not(None))
+                .order_by(RUNNER.c.created_at)
+            )
+            return {row.pool: row.runner_version for row in connection.execute(query)}
+
+        return await self._db.read(work)
+
     async def counts(self) -> dict[JobStatus, int]:
         """Return how many jobs are open, by status; those that ended are not counted."""
 
@@ -240,10 +296,17 @@ def _work(connection: Connection, names: Sequence[str]) -> dict[str, Job]:
 
 
 def _unsettled(connection: Connection) -> tuple[Job, ...]:
-    """Return the jobs that run, by GitHub's word, on a runner of ours that is gone."""
-    query = (
+    """Return the jobs that run, by GitHub's word, on a runner of ours that is gone, and held ones never asked about."""
+    running = (
         select(JOB)
         .join(RUNNER, RUNNER.c.name == JOB.c.runner)
         .where(JOB.c.status == JobStatus.IN_PROGRESS, RUNNER.c.state == RunnerState.GONE)
     )
-    return tuple(map(job_from, connection.execute(query)))
+    # "queued" and "waiting" alternate and their events carry no order: the last to arrive may be the older.
+    held = (
+        select(JOB)
+        .where(JOB.c.status == JobStatus.WAITING, JOB.c.checked_at.is_(None), JOB.c.pool.is_not(None))
+        .order_by(JOB.c.received_at)
+        .limit(HELD_AT_ONCE)
+    )
+    return tuple(job_from(row) for query in (running, held) for row in connection.execute(query))

@@ -36,7 +36,9 @@ from app.domain.jobs import Job, JobStatus, WorkflowJobEvent, merge
 from app.domain.pools import Pool, pool_for
 from app.domain.runners import Runner, RunnerState, StopRequest, advance
 
-DRAINING = "draining"
+DRAINING = "draining"  # names of flags
+LOG_REACHED = "delivery_log_reached"
+RELEASE = "runner_release"
 
 # The webhook door's statements are built once: building one costs more than running it.
 NEW_DELIVERY = insert(DELIVERY).on_conflict_do_nothing()
@@ -119,6 +121,21 @@ class Store:
             return job
 
         return await self._db.write(work)
+
+    async def observe_all(self, events: Sequence[WorkflowJobEvent], *, at: datetime) -> list[Job]:
+        """Fold GitHub's answers about several jobs in, all or none; return the jobs nobody had told us of."""
+
+        def work(connection: Connection) -> list[Job]:
+            found = []
+            for event in events:
+                known = connection.execute(JOB_BY_ID, {"job": event.id}).first()
+                job = replace(self._fold(connection, event, at), checked_at=at)
+                _save_job(connection, job)
+                if known is None:
+                    found.append(job)
+            return found
+
+        return await self._db.write(work) if events else []
 
     async def mark_checked(self, job_id: int, *, at: datetime) -> None:
         """Note that GitHub was asked about a job and could not answer: what we know stands."""
@@ -217,16 +234,37 @@ class Store:
             lambda connection: connection.execute(delete(COOLDOWN).where(COOLDOWN.c.scope.in_(scopes)))
         )
 
+    async def forget_failures(self) -> None:
+        """Forget every failure: somebody says that it is mended."""
+        await self._db.write(lambda connection: connection.execute(delete(COOLDOWN)))
+
     async def set_draining(self, draining: bool) -> None:
         """Start or stop draining; it outlives a restart."""
 
         def work(connection: Connection) -> None:
             if draining:
-                connection.execute(_upsert(FLAG), {"name": DRAINING, "value": "1"})
+                _set_flag(connection, DRAINING, "1")
             else:
                 connection.execute(delete(FLAG).where(FLAG.c.name == DRAINING))
 
         await self._db.write(work)
+
+    async def note_log_reached(self, at: datetime) -> None:
+        """Note up to when GitHub's delivery log was read."""
+        await self._db.write(lambda connection: _set_flag(connection, LOG_REACHED, at.isoformat()))
+
+    async def note_release(self, version: str, published_at: datetime | None, *, at: datetime) -> datetime:
+        """Note the runner version that GitHub expects; return since when it does, as far as we know."""
+
+        def work(connection: Connection) -> datetime:
+            row = connection.execute(select(FLAG).where(FLAG.c.name == RELEASE)).first()
+            known, _, since = str(row.value).partition(" ") if row else ("", "", "")
+            first_seen = datetime.fromisoformat(since) if known == version else at
+            found = published_at or first_seen
+            _set_flag(connection, RELEASE, f"{version} {found.isoformat()}")
+            return found
+
+        return await self._db.write(work)
 
     async def prune(self, *, before: datetime) -> int:
         """Forget deliveries, ended jobs and gone runners older than *before*; return how many."""
@@ -259,6 +297,10 @@ class Store:
             return job.pool
         pool = pool_for(job.labels, job.repository, self._pools)
         return pool.name if pool else None
+
+
+def _set_flag(connection: Connection, name: str, value: str) -> None:
+    connection.execute(_upsert(FLAG), {"name": name, "value": value})
 
 
 def _save_job(connection: Connection, job: Job) -> None:

@@ -92,6 +92,7 @@ class Retire:
     runner: Runner
     reason: str
     barren: bool = False  # as of Stop
+    again: bool = False  # the guest got nothing: once the registration is gone, its VM may have another
 
     @property
     def key(self) -> str:
@@ -220,6 +221,51 @@ class CheckJob:
         return f"look:job:{self.job_id}"
 
 
-Look = LookAtHost | LookAtRegistrations | LookAtGroup | LookAtGuest | CheckJob
+@dataclass(frozen=True, slots=True)
+class ReadDeliveryLog:
+    """Read which webhooks failed to arrive, and take in what they would have told."""
+
+    @property
+    def key(self) -> str:
+        """One reader at a time."""
+        return "look:deliveries"
+
+
+@dataclass(frozen=True, slots=True)
+class ListRepositories:
+    """Ask GitHub which repositories we may see."""
+
+    @property
+    def key(self) -> str:
+        """One list at a time."""
+        return "look:repositories"
+
+
+@dataclass(frozen=True, slots=True)
+class PollJobs:
+    """Ask GitHub which jobs are queued in a repository."""
+
+    repository: str
+
+    @property
+    def key(self) -> str:
+        """One poll a repository."""
+        return f"look:queue:{self.repository}"
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtRelease:
+    """Ask GitHub which version of the actions runner it expects; *target* is whose permission is used."""
+
+    target: Target
+
+    @property
+    def key(self) -> str:
+        """One question at a time."""
+        return "look:release"
+
+
+Hear = ReadDeliveryLog | ListRepositories | PollJobs
+Look = LookAtHost | LookAtRegistrations | LookAtGroup | LookAtGuest | LookAtRelease | CheckJob | Hear
 RunnerAction = Boot | Mint | Note | Stop | Retire | Destroy | SettleDebt
 Action = Claim | RunnerAction | SweepVM | SweepRegistration | PrepareImage | Look

@@ -9,6 +9,8 @@ from app.domain.world import Cooldown
 FIRST = timedelta(seconds=10)
 LONGEST = timedelta(minutes=15)
 FORGET = timedelta(hours=1)  # a failure this long after the last one starts anew
+# What only a person can mend, at the first failure and at the longest.
+LASTING = {"runner_too_old": (timedelta(minutes=30), timedelta(hours=6))}
 
 
 def after_failure(
@@ -17,5 +19,6 @@ def after_failure(
     """Return the cooldown after one more failure at *at*; *jitter* in 0…1 spreads it from ½ to 1½ times."""
     fresh = known is None or at - known.until > FORGET
     failures = 1 if fresh or known is None else known.failures + 1
-    wait = min(LONGEST, FIRST * 2 ** min(failures - 1, 10)) * (0.5 + jitter)
+    first, longest = LASTING.get(reason, (FIRST, LONGEST))
+    wait = min(longest, first * 2 ** min(failures - 1, 10)) * (0.5 + jitter)
     return Cooldown(scope=scope, reason=reason, detail=detail, failures=failures, until=at + wait)

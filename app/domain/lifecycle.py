@@ -24,14 +24,17 @@ from app.domain.actions import (
 )
 from app.domain.jobs import JobStatus
 from app.domain.line import Unit
+from app.domain.looks import SETTLED
 from app.domain.pools import Forks
 from app.domain.runners import COMING, WAITING, Runner, RunnerState, StopRequest
 from app.domain.world import GuestLook, VMState, World
 
 PRESSED_IDLE = timedelta(seconds=30)  # an idle runner yields after this when another class waits
-SETTLED = timedelta(seconds=5)  # a gated job turns "waiting" within moments of "queued"
 POWER_OFF = timedelta(seconds=20)  # after its job a guest lingers 2 s and powers off by itself
 GUEST_LOOK_LASTS = timedelta(seconds=30)
+DEAF = timedelta(minutes=3)  # online beside a job that waits for it; GitHub hands one over within 60 s
+REUSABLE = timedelta(minutes=10)  # the age of a VM up to which a lost JIT config is replaced
+TOO_OLD = 7  # run.sh ends with it when GitHub turns the runner's version away
 GHOST = timedelta(minutes=2)  # listening, but its registration is gone
 JOBLESS = timedelta(minutes=10)  # busy, but GitHub knows no job and the guest runs no worker
 FORGIVEN = timedelta(hours=25)  # GitHub itself removes an ephemeral runner that was offline for a day
@@ -212,13 +215,26 @@ def _review_waiting(case: Case) -> Action | None:
     if case.unit is None and case.pressed and case.age >= PRESSED_IDLE:
         return Retire(runner=runner, reason="surplus")
     if guest is not None and guest.delivered and not guest.runner_alive:
-        return Stop(runner=runner, reason="ended_without_job", barren=True)
+        reason = "runner_too_old" if guest.exit_code == TOO_OLD else "ended_without_job"
+        return Stop(runner=runner, reason=reason, barren=True)
     if not runner.delivered and (guest is None or not guest.delivered):
         # Whoever was delivering is gone: the JIT config died with it.
-        return Retire(runner=runner, reason="delivery_lost") if guest else _ask_guest(case)
+        again = case.unit is not None and case.now - runner.created_at < REUSABLE
+        return Retire(runner=runner, reason="delivery_lost", again=again) if guest else _ask_guest(case)
+    if _is_deaf(case):
+        return Retire(runner=runner, reason="deaf", barren=True)
     if case.world.is_unlisted(runner):
         return Retire(runner=runner, reason="ghost") if case.age >= GHOST else _ask_guest(case)
     return None
+
+
+def _is_deaf(case: Case) -> bool:
+    """Whether the runner is online and a job that GitHub says waits for such a one is not handed to it."""
+    unit, since = case.unit, case.runner.since
+    if unit is None or case.runner.state is not RunnerState.IDLE or case.age < DEAF:
+        return False
+    head = unit.head
+    return case.now - head.queued_at >= DEAF and head.checked_at is not None and head.checked_at > since
 
 
 def _review_busy(case: Case) -> Action | None:

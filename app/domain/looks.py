@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from app.domain.actions import CheckJob, Look, LookAtGroup, LookAtHost, LookAtRegistrations
-from app.domain.jobs import Job
+from app.domain.actions import CheckJob, Look, LookAtGroup, LookAtHost, LookAtRegistrations, LookAtRelease
+from app.domain.hearing import listen
+from app.domain.jobs import Job, JobStatus
 from app.domain.line import Line
 from app.domain.pools import Forks, Target
 from app.domain.runners import AT_GITHUB, RunnerState
@@ -28,6 +29,8 @@ LISTED_QUIET = timedelta(minutes=30)  # nothing of ours there: only the sweep lo
 LISTED_ORPHANS = timedelta(seconds=60)  # for the second look that a sweep needs
 JOB_CHECK = timedelta(minutes=10)  # a waiting job may have ended without a webhook
 JOB_YOUNG = timedelta(minutes=1)  # not worth a question yet
+SETTLED = timedelta(seconds=5)  # a gated job turns "waiting" within moments of "queued"
+RELEASE_LASTS = timedelta(hours=6)  # a new runner is published every few weeks
 LATE_ARRIVAL = timedelta(minutes=10)  # queued long before we heard of it: ask before spending a slot
 
 
@@ -38,7 +41,14 @@ def needs_run(job: Job, *, forks: Forks, now: datetime) -> bool:
 
 def due(world: World, line: Line, now: datetime) -> list[Look]:
     """Return the looks that are due and not under way."""
-    looks = [*_host(world, now), *_registrations(world, now), *_groups(line), *_jobs(world, now)]
+    looks = [
+        *_host(world, now),
+        *_registrations(world, now),
+        *_groups(line),
+        *_jobs(world, now),
+        *listen(world.hearing, world.pools, now),
+        *_release(world, now),
+    ]
     return [look for look in looks if look.key not in world.in_hand]
 
 
@@ -55,7 +65,7 @@ def _host(world: World, now: datetime) -> Iterator[Look]:
 
 
 def _registrations(world: World, now: datetime) -> Iterator[Look]:
-    wanted: dict[Target, timedelta] = dict.fromkeys(world.known_targets, LISTED_QUIET)
+    wanted: dict[Target, timedelta] = dict.fromkeys(sorted(world.known_targets, key=str), LISTED_QUIET)
     for runner in world.live:
         if runner.target is not None and runner.state in AT_GITHUB:
             interval = {RunnerState.REGISTERED: LISTED_COMING, RunnerState.IDLE: LISTED_IDLE}.get(
@@ -83,5 +93,13 @@ def _jobs(world: World, now: datetime) -> Iterator[Look]:
             if now - since >= JOB_CHECK:
                 yield CheckJob(head.id)
     for job in world.unsettled:
-        if now - (job.checked_at or job.started_at or job.received_at) >= JOB_YOUNG:
+        young = SETTLED if job.status is JobStatus.WAITING else JOB_YOUNG
+        if now - (job.checked_at or job.started_at or job.received_at) >= young:
             yield CheckJob(job.id)
+
+
+def _release(world: World, now: datetime) -> Iterator[Look]:
+    # Whoever may register a runner may ask. Without a version to compare with there is nothing to ask for.
+    asked = world.released_at
+    if world.versions and world.known_targets and (asked is None or not asked <= now < asked + RELEASE_LASTS):
+        yield LookAtRelease(min(world.known_targets, key=str))

@@ -116,9 +116,11 @@ def hold_up(world: World, now: datetime) -> str | None:
 
 def pool_hold_up(pool: Pool, world: World, now: datetime) -> str | None:
     """Return why *pool* may not launch now, beside what holds up all pools."""
+    failed = _cooling(world, f"image:{pool.image}", now)
+    if failed is not None:
+        return failed
     if world.host is not None and pool.image not in world.host.images:
-        failed = _cooling(world, f"image:{pool.image}", now)
-        return failed or f"the image {pool.image} is being prepared on this host"
+        return f"the image {pool.image} is being prepared on this host"
     return _cooling(world, f"pool:{pool.name}", now) or _probing(world, pool)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from app.domain.jobs import Job
@@ -135,6 +135,36 @@ class Cooldown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Poll:
+    """One look at a repository's queued jobs; ``refusal`` says why GitHub would not show them."""
+
+    at: datetime
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hearing:
+    """How jobs are heard of beside webhooks, and when GitHub was last asked; None: not since the start."""
+
+    poll_interval: timedelta
+    log_read_at: datetime | None = None  # the App's delivery log, to its end
+    listed_at: datetime | None = None  # the repositories the App may see
+    polls: Mapping[str, Poll] = field(default_factory=dict)  # by repository
+    repositories: frozenset[str] = frozenset()  # heard of, or listed by GitHub; whether served or not
+    headroom: Mapping[str, float] = field(
+        default_factory=dict
+    )  # by owner: the share of the quota that is left
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerRelease:
+    """The version of the actions runner that GitHub expects, and since when."""
+
+    version: str
+    since: datetime  # published, or where that is not known, first seen by us
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """One look at all of it."""
 
@@ -155,6 +185,12 @@ class World:
     known_targets: frozenset[Target] = frozenset()  # where we ever registered: the sweep looks there
     guests: Mapping[str, GuestLook] = field(default_factory=dict)
     groups: Mapping[tuple[str, str | None], GroupLook] = field(default_factory=dict)
+    hearing: Hearing | None = None  # None: webhooks only
+    release: RunnerRelease | None = None  # None: not known
+    released_at: datetime | None = None  # when GitHub was last asked for it
+    versions: Mapping[str, str] = field(
+        default_factory=dict
+    )  # by pool: the runner in its image, last seen there
     in_hand: frozenset[str] = frozenset()  # keys of actions under way, or resting after a failure
     seen_before: frozenset[str] = frozenset()  # orphans that an earlier look saw too
 

@@ -6,18 +6,22 @@ Read tolerantly, the few fields we need: githubkit's models turn away a job with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from githubkit.response import Response
 
-from app.domain.jobs import Source, WorkflowJobEvent
+from app.domain.hearing import LogEntry
+from app.domain.jobs import JobStatus, Source, WorkflowJobEvent
 from app.domain.world import Registration, RunnerGroup
-from app.github.webhook import job_event
+from app.github.webhook import event_of, job_event
 from app.ports import GitHubUnavailable, JitConfig, Minted, Run
 
 SUBSCRIPTION = "workflow_job"
+RUNNER_PACKAGE = re.compile(r"-(\d+\.\d+\.\d+)\.")
 RUNNER_PERMISSIONS = ("organization_self_hosted_runners", "administration")
 
 
@@ -42,6 +46,17 @@ def rows(response: Response[Any], key: str) -> list[dict[str, Any]]:
     if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
         raise _unreadable(f"{key} is not a list")
     return listed
+
+
+def listed(response: Response[Any], what: str) -> list[dict[str, Any]]:
+    """Return the objects of an answer that is a list."""
+    try:
+        data = response.json()
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
+        raise _unreadable(f"the list of {what} is not one")
+    return data
 
 
 def _number(data: dict[str, Any], key: str) -> int:
@@ -111,6 +126,101 @@ def run(response: Response[Any]) -> Run:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ActiveRun:
+    """A run that is not over, with its repository as GitHub shows it: what its jobs do not tell of themselves."""
+
+    id: int
+    full_name: str
+    repository_id: int
+    organization: bool
+    private: bool
+
+
+def active_run(row: dict[str, Any]) -> ActiveRun:
+    """Return one run of a list."""
+    home = row.get("repository")
+    if not isinstance(home, dict):
+        raise _unreadable("a run without a repository")
+    owner = home.get("owner")
+    return ActiveRun(
+        id=_number(row, "id"),
+        full_name=_text(home, "full_name"),
+        repository_id=_number(home, "id"),
+        organization=isinstance(owner, dict) and owner.get("type") == "Organization",
+        private=home.get("private") is not False,
+    )
+
+
+def jobs(rows: Iterable[dict[str, Any]], run: ActiveRun) -> tuple[WorkflowJobEvent, ...]:
+    """Return the jobs of a run that are not over."""
+    home = {
+        "full_name": run.full_name,
+        "id": run.repository_id,
+        "private": run.private,
+        "owner": {"type": "Organization" if run.organization else "User"},
+    }
+    read = (job_event(row, home) for row in rows)
+    return tuple(
+        replace(event, source=Source.LOOK)
+        for event in read
+        if event is not None and event.status is not JobStatus.COMPLETED
+    )
+
+
+def full_name(row: dict[str, Any]) -> str:
+    """Return a repository's full name."""
+    return _text(row, "full_name")
+
+
+def owner(row: dict[str, Any]) -> str:
+    """Return the account of an installation."""
+    account = row.get("account")
+    if not isinstance(account, dict):
+        raise _unreadable("an installation without an account")
+    return _text(account, "login")
+
+
+def log_entry(row: dict[str, Any]) -> LogEntry:
+    """Return one attempt of the delivery log. Only ``OK`` is a success (docs/contracts/github.md §2.2)."""
+    return LogEntry(
+        id=_number(row, "id"),
+        guid=_text(row, "guid"),
+        event=_text(row, "event"),
+        at=_when(row, "delivered_at"),
+        arrived=row.get("status") == "OK",
+    )
+
+
+def logged_event(response: Response[Any]) -> WorkflowJobEvent | None:
+    """Return what a logged delivery tells of a job; trusted, since GitHub's API told it."""
+    request = body(response).get("request")
+    payload = request.get("payload") if isinstance(request, dict) else None
+    return event_of(payload) if isinstance(payload, dict) else None
+
+
+def expected_version(response: Response[Any]) -> str:
+    """Return the version of the runner that GitHub offers for a Mac with Apple silicon."""
+    for row in listed(response, "packages"):
+        if (row.get("os"), row.get("architecture")) == ("osx", "arm64"):
+            found = RUNNER_PACKAGE.search(_text(row, "filename"))
+            if found is not None:
+                return found[1]
+    raise _unreadable("no runner for osx/arm64")
+
+
+def published(response: Response[Any]) -> datetime:
+    """Return when a release was published."""
+    return _when(body(response), "published_at")
+
+
+def _when(data: dict[str, Any], key: str) -> datetime:
+    try:
+        return datetime.fromisoformat(_text(data, key)).astimezone(UTC)
+    except ValueError as error:
+        raise _unreadable(f"{key} is not a time") from error
+
+
 def find_group(groups: Iterable[dict[str, Any]], name: str | None) -> dict[str, Any] | None:
     """Return the group called *name*, or the default one."""
     for group in groups:
@@ -132,6 +242,11 @@ def group(row: dict[str, Any], repositories: Iterable[dict[str, Any]]) -> Runner
         allows_public=row.get("allows_public_repositories") is True,
         repositories=tuple(_text(repository, "full_name") for repository in repositories),
     )
+
+
+def whose(data: dict[str, Any]) -> str:
+    """Return the name of an App, or of a user."""
+    return _text(data, "slug" if "slug" in data else "login")
 
 
 def lacking(app: dict[str, Any]) -> list[str]:

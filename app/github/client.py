@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -17,6 +18,7 @@ import httpx
 from githubkit.response import Response
 from githubkit.throttling import LocalThrottler
 
+from app.domain.hearing import LogEntry
 from app.domain.jobs import WorkflowJobEvent
 from app.domain.pools import Target
 from app.domain.world import Registration, RunnerGroup
@@ -27,7 +29,7 @@ from app.github.retry import again
 from app.github.session import Connection, Session
 from app.github.sessions import Sessions
 from app.metrics import Metrics
-from app.ports import GitHubRefused, Minted, NotFound, Run
+from app.ports import GitHubRefused, Minted, NotFound, Release, Run
 
 T = TypeVar("T")
 
@@ -75,6 +77,7 @@ class GitHubClient:
         doing = f"register a runner at {target}"
         with self._metrics.github_call("mint"):
             try:
+                await again(lambda: self._sessions.of(target))  # that may be asked twice
                 response = await self._ask(
                     target,
                     doing,
@@ -147,12 +150,85 @@ class GitHubClient:
             )
             return answers.group(row, repositories)
 
+    async def delivery_log(self, since: datetime) -> tuple[LogEntry, ...]:
+        """Return every attempt to deliver a webhook of the App since then."""
+        if not self._is_app:
+            return ()
+
+        async def walk(github: Session) -> list[LogEntry]:
+            found = []
+            async for row in routes.deliveries(github):
+                entry = answers.log_entry(row)
+                if entry.at < since:
+                    break
+                found.append(entry)
+            return found
+
+        with self._metrics.github_call("delivery_log"):
+            return tuple(await self._read(None, "list the App's deliveries", walk))
+
+    async def logged_delivery(self, delivery_id: int) -> WorkflowJobEvent | None:
+        """Return what a delivery of the log tells of a job."""
+        with self._metrics.github_call("logged_delivery"):
+            response = await self._read(
+                None, f"show delivery {delivery_id}", lambda github: routes.delivery(github, delivery_id)
+            )
+            return answers.logged_event(response)
+
+    async def repositories(self) -> tuple[str, ...]:
+        """Return every repository that the App may see, on whatever account it is installed."""
+        if not self._is_app:
+            return ()
+        with self._metrics.github_call("repositories"):
+            owners = await self._read(None, "list the App's installations", _installed_on)
+            found: list[str] = []
+            for owner in owners:
+                found += await self._read(
+                    Target(owner), f"list the repositories of {owner}", routes.visible_repositories
+                )
+            return tuple(found)
+
+    async def queued_jobs(self, repository: str) -> tuple[WorkflowJobEvent, ...]:
+        """Return the jobs that wait or run in a repository.
+
+        A run with one running job is "in_progress" while its other jobs wait (docs/contracts/github.md §9).
+        """
+        target = Target.parse(repository)
+
+        async def ask(github: Session) -> list[WorkflowJobEvent]:
+            runs = {
+                run.id: run
+                for status in ("queued", "in_progress")
+                for run in await routes.active_runs(github, target, status)
+            }
+            return [job for run in runs.values() for job in await routes.jobs_of(github, target, run)]
+
+        with self._metrics.github_call("queued_jobs"):
+            return tuple(await self._read(target, f"list the queued jobs of {repository}", ask))
+
+    async def latest_runner(self, target: Target) -> Release:
+        """Return the version of the actions runner that GitHub expects of a Mac, and when it was published."""
+        with self._metrics.github_call("latest_runner"):
+            packages = await self._read(
+                target, "list the runner's packages", lambda github: routes.downloads(github, target)
+            )
+            expected = answers.expected_version(packages)
+            try:
+                release = await self._read(
+                    target,
+                    f"show release {expected} of the runner",
+                    lambda github: routes.runner_release(github, expected),
+                )
+            except (NotFound, GitHubRefused):
+                return Release(version=expected, published_at=None)  # a GitHub Enterprise Server has no such
+            return Release(version=expected, published_at=answers.published(release))
+
     async def whoami(self) -> str:
         """Prove the credentials; see :meth:`app.ports.GitHub.whoami`."""
         with self._metrics.github_call("whoami"):
             call = routes.app if self._is_app else routes.user
             data = answers.body(await self._read(None, "say who we are", call))
-            name = str(data.get("slug") or data.get("login") or "")
+            name = answers.whose(data)
             lacks = answers.lacking(data) if self._is_app else []
             if lacks:
                 msg = (
@@ -165,6 +241,10 @@ class GitHubClient:
     def quota(self) -> dict[str, dict[str, int | str]]:
         """Return what is left of GitHub's limits, as ``OWNER/RESOURCE``: limit, remaining, reset."""
         return self._sessions.left()
+
+    def headroom(self, target: Target) -> float:
+        """Return the share left of GitHub's quota for *target*; see :meth:`app.ports.GitHub.headroom`."""
+        return self._sessions.headroom(target)
 
     async def _find(self, target: Target, name: str) -> int | None:
         doing = f"look for the runner {name} at {target}"
@@ -200,15 +280,19 @@ class GitHubClient:
         renewed: set[bool] = set()
         while True:
             session = await self._sessions.of(target)
-            generation = session.token_generation
             try:
                 return await session.ask(doing, call)
             except Denied as denied:
-                if denied.at_token in renewed or not self._sessions.renew(
-                    target, session, denied, generation
-                ):
+                if denied.at_token in renewed or not self._sessions.renew(target, session, denied):
                     raise
                 renewed.add(denied.at_token)
+
+
+async def _installed_on(github: Session) -> list[str]:
+    """Return the accounts on which the App is installed and not suspended."""
+    return [
+        answers.owner(row) async for row in routes.installations(github) if row.get("suspended_at") is None
+    ]
 
 
 def _trust(ca_path: Path | None) -> ssl.SSLContext:

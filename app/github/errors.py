@@ -8,11 +8,13 @@ Of an answer only its ``message`` is kept, cut short.
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import httpx
 from githubkit.exception import GitHubException, RequestError, RequestFailed
 
-from app.github.quota import retry_after
+from app.clock import utcnow
+from app.github.quota import retry_after, server_time
 from app.logs import HIDDEN, PATTERNS
 from app.ports import GitHubRefused, GitHubUnavailable, NameTaken, NotFound, OutsideError, RunnerBusy
 
@@ -21,9 +23,20 @@ TOKEN_ROUTE = "/access_tokens"  # noqa: S105  # a route
 BUSY = re.compile(
     r"running (a |the )?job|is (currently )?(busy|running)|job is (still )?running", re.IGNORECASE
 )
+CLAIMS = re.compile(
+    r"'(Issued at|Expiration time)' claim", re.IGNORECASE
+)  # of the App's JWT: a matter of time
 CREDENTIALS = (
-    "check that github_app_id and github_private_key_path belong together (or that github_token has not "
-    "expired), and that this host's clock is right"
+    "check that github_private_key_path holds a key that the App github_app_id still has at GitHub (or that "
+    "github_token has not expired), and that this host's clock is right"
+)
+SET_CLOCK = (
+    "set it with `sudo sntp -sS time.apple.com`, and switch on System Settings > General > Date & Time > "
+    "Set time and date automatically"
+)
+RENAMED = (
+    "the repository was renamed or moved: put its new name in the pool's repositories, and check that the App is "
+    "installed there"
 )
 MENDS = (
     (
@@ -35,12 +48,20 @@ MENDS = (
         'the organization forbids runners at repositories: set scope = "organization" in the pool',
     ),
     (
+        re.compile("integration not found", re.IGNORECASE),
+        "github_app_id names no App there: take the App id (or client id) from the App's page",
+    ),
+    (
         re.compile("max(imum)? limit", re.IGNORECASE),
         "the runner group is full: remove its offline runners, or set another runner_group in the pool",
     ),
     (
         re.compile("IP allow list", re.IGNORECASE),
         "add this host's address to the organization's IP allow list",
+    ),
+    (
+        re.compile(r"\blabels?\b", re.IGNORECASE),
+        "correct the labels of the pool: at most 100, each at most 256 characters",
     ),
     (re.compile("SAML", re.IGNORECASE), "authorize the token for the organization's single sign-on"),
     (
@@ -54,7 +75,15 @@ class Denied(Exception):
     """GitHub understood a question and said no, for good: a 4xx that is no rate limit. Never leaves the package."""
 
     def __init__(
-        self, doing: str, *, status: int, message: str = "", permissions: str = "", at_token: bool = False
+        self,
+        doing: str,
+        *,
+        status: int,
+        message: str,
+        permissions: str,
+        at_token: bool,
+        moved: bool,
+        clock_ahead: timedelta,
     ) -> None:
         super().__init__(f"{status} when asked to {doing}")
         self.doing = doing
@@ -62,6 +91,10 @@ class Denied(Exception):
         self.message = message
         self.permissions = permissions  # what the endpoint would have wanted
         self.at_token = at_token  # the question itself was not even asked: we got no token to ask it with
+        self.moved = (
+            moved  # GitHub sent us on, as it does for a repository that was renamed, and then said no
+        )
+        self.clock_ahead = clock_ahead  # this host's clock against GitHub's
 
     def told(self, mend: str) -> str:
         """Return one sentence: what GitHub refused, in which words, and the mend."""
@@ -104,6 +137,8 @@ def _answered(error: RequestFailed, doing: str) -> OutsideError | Denied:
         message=_message(response),
         permissions=_short(response.headers.get("x-accepted-github-permissions", "")),
         at_token=error.request.url.path.endswith(TOKEN_ROUTE),
+        moved=bool(response.history),
+        clock_ahead=utcnow() - server_time(response.headers),
     )
 
 
@@ -134,7 +169,7 @@ def _short(text: str) -> str:
 
 def refusal(denied: Denied, permission: str = "") -> OutsideError:
     """Return the error of an ordinary question that GitHub denied; *permission* is what it needs at least."""
-    mend = next((mend for pattern, mend in MENDS if pattern.search(denied.message)), None)
+    mend = _known_mend(denied)
     if mend is not None:
         return GitHubRefused(denied.told(mend))
     if denied.at_token:
@@ -146,11 +181,31 @@ def refusal(denied: Denied, permission: str = "") -> OutsideError:
             return GitHubRefused(denied.told(_permission(denied.permissions or permission)))
         case 404:
             mend = "there is no such thing, or the App (or token) may not see it: check where it is installed"
-            return NotFound(denied.told(f"{mend}, and its permissions"))
+            return NotFound(denied.told(RENAMED if denied.moved else f"{mend}, and its permissions"))
         case 400 | 410:
             return GitHubRefused(denied.told("check github_api_url and github_api_version"))
         case _:
             return GitHubRefused(denied.told("that is no passing trouble: check the pool's settings"))
+
+
+def absence(denied: Denied, mend: str) -> OutsideError:
+    """Return the error of a 404 that *mend* puts right, unless GitHub's words name another cause."""
+    return GitHubRefused(denied.told(_known_mend(denied) or mend))
+
+
+def _known_mend(denied: Denied) -> str | None:
+    if denied.status == 401 and CLAIMS.search(denied.message):
+        return _clock(denied.clock_ahead)
+    return next((mend for pattern, mend in MENDS if pattern.search(denied.message)), None)
+
+
+def _clock(ahead: timedelta) -> str:
+    seconds = round(abs(ahead.total_seconds()))
+    if seconds < 30:  # the JWT may have been made before it was set, or GitHub's time was not told
+        return f"this Mac's clock is wrong, or was until now: {SET_CLOCK}"
+    span = f"{seconds} seconds" if seconds < 120 else f"{round(seconds / 60)} minutes"
+    direction = "ahead of" if ahead > timedelta() else "behind"
+    return f"this Mac's clock is {span} {direction} GitHub's: {SET_CLOCK}"
 
 
 def _no_token(denied: Denied) -> str:
@@ -172,7 +227,7 @@ def mint_refusal(denied: Denied, name: str, permission: str) -> OutsideError:
         return NameTaken(f"GitHub has a runner named {name} already ({denied.message or 409})")
     if denied.status == 404:
         mend = f"check that the App is installed there, with the permission {permission.replace('=', ': ')}"
-        return NotFound(denied.told(mend))
+        return NotFound(denied.told(RENAMED if denied.moved else mend))
     return refusal(denied, permission)
 
 

@@ -43,15 +43,17 @@ class Etags:
         path: str,
         params: Mapping[str, str | int],
         read: Callable[[Response[Any]], T],
+        *,
+        first: int | None = None,
     ) -> list[T]:
-        """GET *path*, every page; return what *read* makes of each, now or when it last changed.
+        """GET *path*, every page or the *first* few, and return what *read* makes of each, now or when it last changed.
 
         The same object is returned again while GitHub answers 304, so *read* should return what cannot be changed,
         and one path be asked with one reader. What *read* raises is passed on, and nothing is kept of that page.
         """
         url: str | None = str(httpx.URL(path, params=dict(params)))
         found: list[T] = []
-        while url is not None:
+        while url is not None and len(found) != first:
             if len(found) == MOST_PAGES:
                 msg = f"GitHub's list {path} does not end after {MOST_PAGES} pages"
                 raise GitHubUnavailable(msg)

@@ -20,6 +20,7 @@ from app.ports import GitHubUnavailable
 NO_HINT = timedelta(seconds=60)  # GitHub: wait at least a minute
 SHORTEST = timedelta(seconds=1)
 LONGEST = timedelta(hours=1)  # every window of GitHub's is an hour at most; one question an hour harms nobody
+CORE = "core"  # minting too is counted here (docs/contracts/github.md §7.1)
 LIMIT_TEXTS = ("secondary rate limit", "rate limit exceeded", "abuse detection")
 
 
@@ -32,6 +33,7 @@ class Quota:
         self._clock = clock  # seconds, monotonic
         self._silent_until: float | None = None
         self._left: dict[str, dict[str, int | str]] = {}
+        self._share, self._share_until = 1.0, 0.0  # of the resource that all our questions count against
 
     def check(self, doing: str) -> None:
         """Raise GitHubUnavailable with the time left while a limit lasts."""
@@ -48,9 +50,22 @@ class Quota:
         limit, remaining = _number(headers, "x-ratelimit-limit"), _number(headers, "x-ratelimit-remaining")
         if limit is None or remaining is None:
             return
-        resource = headers.get("x-ratelimit-resource", "core")[:50]
+        resource = headers.get("x-ratelimit-resource", CORE)[:50]
         self._left[resource] = {"limit": limit, "remaining": remaining, "reset": _reset_text(headers)}
         self._metrics.github_quota.labels(self.label, resource).set(remaining)
+        if resource == CORE and limit:
+            self._share = min(1.0, remaining / limit)
+            self._share_until = self._clock() + (_until_reset(headers) or LONGEST).total_seconds()
+
+    def headroom(self) -> float:
+        """Return the share of the hour's quota that is left, from 0 to 1; 1 when unknown, or begun anew since.
+
+        What can wait should not be asked below a fifth: registering and removing runners must always go.
+        """
+        now = self._clock()
+        if self._silent_until is not None and now < self._silent_until:
+            return 0.0
+        return self._share if now < self._share_until else 1.0
 
     async def heed(self, response: httpx.Response, doing: str) -> None:
         """Keep silent from now on, and raise, where *response* says that a limit is reached."""
@@ -88,9 +103,16 @@ def pause(response: httpx.Response) -> timedelta:
     headers = response.headers
     wait = retry_after(response)
     if wait is None and headers.get("x-ratelimit-remaining") == "0":
-        reset = _number(headers, "x-ratelimit-reset")
-        wait = timedelta(seconds=min(reset, 2**40) - _server_time(headers).timestamp()) if reset else None
+        wait = _until_reset(headers)
     return min(max(NO_HINT if wait is None else wait, SHORTEST), LONGEST)
+
+
+def _until_reset(headers: httpx.Headers) -> timedelta | None:
+    reset = _number(headers, "x-ratelimit-reset")
+    if not reset:
+        return None
+    wait = timedelta(seconds=min(reset, 2**40) - server_time(headers).timestamp())
+    return min(wait, LONGEST)
 
 
 def retry_after(response: httpx.Response) -> timedelta | None:
@@ -99,11 +121,11 @@ def retry_after(response: httpx.Response) -> timedelta | None:
     if text.isascii() and text.isdigit():
         return timedelta(seconds=min(int(text[:12]), LONGEST.total_seconds()))
     date = _date(text)
-    return date - _server_time(response.headers) if date else None
+    return date - server_time(response.headers) if date else None
 
 
-def _server_time(headers: httpx.Headers) -> datetime:
-    # GitHub's own clock where it says so: this host's may be wrong by more than the wait.
+def server_time(headers: httpx.Headers) -> datetime:
+    """Return GitHub's own time where it says so: this host's clock may be wrong by more than a wait lasts."""
     return _date(headers.get("date", "")) or utcnow()
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from githubkit.response import Response
 from githubkit.utils import UNSET, Unset
 
+from app.domain.jobs import WorkflowJobEvent
 from app.domain.pools import Target
-from app.github.answers import rows
+from app.github.answers import ActiveRun, active_run, full_name, jobs, listed, rows
 from app.github.session import Session
 
 PAGE = 100
@@ -104,6 +106,69 @@ async def group_repositories(github: Session, organization: str, group_id: int) 
         per_page=PAGE,
     )
     return [row async for row in pages]
+
+
+def deliveries(github: Session) -> AsyncIterator[dict[str, Any]]:
+    """List the App's deliveries, newest first, page by page as they are asked for."""
+    return github.rest.paginate(
+        github.rest.apps.async_list_webhook_deliveries, lambda page: listed(page, "deliveries"), per_page=PAGE
+    )
+
+
+async def delivery(github: Session, delivery_id: int) -> Answer:
+    """Show one of the App's deliveries, with what was sent."""
+    return await github.rest.apps.async_get_webhook_delivery(delivery_id)
+
+
+def installations(github: Session) -> AsyncIterator[dict[str, Any]]:
+    """List the accounts on which the App is installed."""
+    return github.rest.paginate(
+        github.rest.apps.async_list_installations, lambda page: listed(page, "installations"), per_page=PAGE
+    )
+
+
+async def visible_repositories(github: Session) -> list[str]:
+    """List the repositories that an installation may see; asking again costs nothing while nothing changed."""
+    pages = await github.get_conditional(
+        "/installation/repositories",
+        {"per_page": PAGE},
+        lambda page: tuple(full_name(row) for row in rows(page, "repositories")),
+    )
+    return [name for page in pages for name in page]
+
+
+async def active_runs(github: Session, target: Target, status: str) -> list[ActiveRun]:
+    """List the newest runs of a status; asking again costs nothing while nothing changed."""
+    pages = await github.get_conditional(
+        f"/repos/{target}/actions/runs",
+        {"status": status, "per_page": PAGE, "exclude_pull_requests": "true"},
+        lambda page: tuple(map(active_run, rows(page, "workflow_runs"))),
+        first=1,
+    )
+    return [run for page in pages for run in page]
+
+
+async def jobs_of(github: Session, target: Target, run: ActiveRun) -> list[WorkflowJobEvent]:
+    """List the jobs of a run's latest attempt; asking again costs nothing while nothing changed."""
+    pages = await github.get_conditional(
+        f"/repos/{target}/actions/runs/{run.id}/jobs",
+        {"filter": "latest", "per_page": PAGE},
+        lambda page: jobs(rows(page, "jobs"), run),
+    )
+    return [job for page in pages for job in page]
+
+
+async def downloads(github: Session, target: Target) -> Answer:
+    """List the packages of the actions runner that GitHub offers."""
+    actions = github.rest.actions
+    if target.repository:
+        return await actions.async_list_runner_applications_for_repo(target.owner, target.repository)
+    return await actions.async_list_runner_applications_for_org(target.owner)
+
+
+async def runner_release(github: Session, version: str) -> Answer:
+    """Show a release of the actions runner."""
+    return await github.rest.repos.async_get_release_by_tag("actions", "runner", f"v{version}")
 
 
 async def app(github: Session) -> Answer:

@@ -26,10 +26,11 @@ from githubkit.exception import GitHubException
 from githubkit.response import Response
 from githubkit.throttling import BaseThrottler
 
-from app.github.errors import TOKEN_ROUTE, read
+from app.github.errors import TOKEN_ROUTE, Denied, read
 from app.github.etags import Etags
+from app.github.pace import Pace, Paced
 from app.github.quota import Quota
-from app.ports import GitHubUnavailable
+from app.ports import GitHubRefused, GitHubUnavailable
 
 T = TypeVar("T")
 
@@ -52,9 +53,9 @@ class Connection:
 
 
 class Session(GitHub[BaseAuthStrategy]):
-    """One identity at GitHub: its client, its tokens and its quota."""
+    """One identity at GitHub: its client, its tokens, its quota and its pace."""
 
-    def __init__(self, auth: BaseAuthStrategy, connection: Connection, quota: Quota) -> None:
+    def __init__(self, auth: BaseAuthStrategy, connection: Connection, quota: Quota, pace: Pace) -> None:
         self._tokens = (
             MemCacheStrategy()
         )  # githubkit's default is one for the whole process, whatever the host
@@ -69,12 +70,14 @@ class Session(GitHub[BaseAuthStrategy]):
                 async_event_hooks={"request": [self._outgoing], "response": [self._incoming]},
                 cache_strategy=self._tokens,
                 http_cache=False,  # it keeps every changed answer for ever
-                throttler=connection.throttler,
+                throttler=Paced(pace, connection.throttler),
                 auto_retry=False,
+                rest_api_validate_body=False,  # what is wrong with a pool's labels GitHub says itself
             ),
         )
         self.quota = quota
-        self.token_generation = 0
+        self._pace = pace
+        self._token_generation = 0
         self._api_version = connection.api_version
         self._etags = Etags()
         self._shared: httpx.AsyncClient | None = None
@@ -94,6 +97,7 @@ class Session(GitHub[BaseAuthStrategy]):
     async def ask(self, doing: str, call: Callable[[Session], Awaitable[T]]) -> T:
         """Await *call*, bounded in time. Raises Denied, and errors of :mod:`app.ports`."""
         self.quota.check(doing)
+        generation = self._token_generation
         try:
             async with asyncio.timeout(DEADLINE):
                 return await call(self)
@@ -102,24 +106,38 @@ class Session(GitHub[BaseAuthStrategy]):
             raise GitHubUnavailable(msg) from error
         except GitHubException as error:
             told, cause = read(error, doing)
+            if isinstance(told, Denied) and told.status in {401, 403}:
+                self._forget_token(generation)
             raise told from cause
 
     async def get_conditional(
-        self, path: str, params: Mapping[str, str | int], read: Callable[[Response[Any]], T]
+        self,
+        path: str,
+        params: Mapping[str, str | int],
+        read: Callable[[Response[Any]], T],
+        *,
+        first: int | None = None,
     ) -> list[T]:
-        """GET *path*, all pages, free while nothing changed; see :meth:`app.github.etags.Etags.pages`.
+        """GET *path*, free while nothing changed; see :meth:`app.github.etags.Etags.pages`.
 
         Part of a *call* given to :meth:`ask`, which bounds it in time and translates its errors.
         """
-        return await self._etags.pages(self, path, params, read)
+        return await self._etags.pages(self, path, params, read, first=first)
 
-    def forget_token(self, generation: int) -> None:
-        """Ask for a new token next time, unless somebody saw to that since *generation*."""
-        if generation == self.token_generation:
-            self.token_generation += 1
+    def _forget_token(self, generation: int) -> None:
+        """Make a new token (or JWT) next time, unless somebody saw to that since *generation*.
+
+        One that was revoked, or made when this host's clock was wrong, would be refused until it ends by itself;
+        after a 403 the next call shall see what was granted since.
+        """
+        if generation == self._token_generation:
+            self._token_generation += 1
             self._tokens.cleanup()
 
     async def _outgoing(self, request: httpx.Request) -> None:
+        self._keep_home(request.url)
+        if request.url.path.endswith(TOKEN_ROUTE):
+            self._pace.count()
         timeout = MINT_TIMEOUT if request.url.path.endswith(MINT_ROUTE) else TIMEOUT
         request.headers["X-GitHub-Api-Version"] = self._api_version
         request.extensions = {**request.extensions, "timeout": timeout.as_dict()}
@@ -129,3 +147,13 @@ class Session(GitHub[BaseAuthStrategy]):
         if not path.endswith(TOKEN_ROUTE):  # counted on the App, not on its installation
             self.quota.note(response)
         await self.quota.heed(response, f"{response.request.method} {path}")
+
+    def _keep_home(self, url: httpx.URL) -> None:
+        """Refuse to follow a link to another host: our token would go with the request."""
+        home = self.config.base_url
+        if (url.scheme, url.host, url.port) != (home.scheme, home.host, home.port):
+            msg = (
+                f"GitHub's answer points to {url.scheme}://{url.netloc.decode()}, and github_api_url is {home}: "
+                "correct github_api_url, or what stands between"
+            )
+            raise GitHubRefused(msg)

@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
+from githubkit.auth import BaseAuthStrategy
+
 from app.domain.pools import Target
 from app.github import answers
 from app.github.auth import AppCredentials, TokenCredentials, as_app, as_installation, as_token
-from app.github.errors import Denied, refusal
+from app.github.errors import Denied, absence, refusal
+from app.github.pace import Pace
 from app.github.quota import Quota
-from app.github.retry import again
 from app.github.session import Connection, Session
 from app.metrics import Metrics
-from app.ports import GitHubRefused
 
 
 class Sessions:
@@ -38,9 +39,9 @@ class Sessions:
         self._by_id: dict[int, Session] = {}
         match credentials:
             case AppCredentials():
-                self.first = Session(as_app(credentials), connection, self._quota("app"))
+                self.first = self._session(as_app(credentials), "app")
             case TokenCredentials():
-                self.first = Session(as_token(credentials), connection, self._quota("token"))
+                self.first = self._session(as_token(credentials), "token")
 
     async def open(self) -> None:
         """Open the session that needs no looking up: the App's own, or the token's."""
@@ -51,7 +52,10 @@ class Sessions:
         await self._stack.aclose()
 
     async def of(self, target: Target | None) -> Session:
-        """Return the session for *target*; None is the App or token itself. Raises GitHubRefused."""
+        """Return the session for *target*; None is the App or token itself.
+
+        Where the App is installed may have to be asked first, once. Raises GitHubRefused and GitHubUnavailable.
+        """
         if target is None or isinstance(self._credentials, TokenCredentials):
             return self.first
         owner = target.owner.casefold()
@@ -63,8 +67,8 @@ class Sessions:
                 self._installed[owner] = await self._installation(target, self._credentials)
             return self._installed[owner]
 
-    def renew(self, target: Target | None, session: Session, denied: Denied, generation: int) -> bool:
-        """Let go of what GitHub no longer accepts; whether it makes sense to ask once more.
+    def renew(self, target: Target | None, session: Session, denied: Denied) -> bool:
+        """Let go of an installation that is gone; whether it makes sense to ask once more, with another token.
 
         Nothing was done by a request without a valid token, so even a mint may be asked again.
         """
@@ -75,10 +79,14 @@ class Sessions:
             if denied.status == 404 and self._installed.get(target.owner.casefold()) is session:
                 del self._installed[target.owner.casefold()]
             return denied.status == 404
-        if denied.status in {401, 403}:
-            # A token keeps the permissions it was made with: after a 403 the next call shall see what was granted.
-            session.forget_token(generation)
         return denied.status == 401
+
+    def headroom(self, target: Target) -> float:
+        """Return the share that is left of the quota that questions about *target* count against."""
+        if isinstance(self._credentials, TokenCredentials):
+            return self.first.quota.headroom()
+        session = self._installed.get(target.owner.casefold())
+        return 1.0 if session is None else session.quota.headroom()
 
     def left(self) -> dict[str, dict[str, int | str]]:
         """Return what is left of every quota."""
@@ -89,11 +97,10 @@ class Sessions:
 
     async def _installation(self, target: Target, credentials: AppCredentials) -> Session:
         with self._metrics.github_call("installation"):
-            found = await again(lambda: self._look_up(target))
+            found = await self._look_up(target)
         session = self._by_id.get(found)
         if session is None:
-            quota = self._quota(target.owner)
-            session = Session(as_installation(credentials, found), self._connection, quota)
+            session = self._session(as_installation(credentials, found), target.owner)
             await session.open(self._stack)
             self._by_id[found] = session
         return session
@@ -115,8 +122,9 @@ class Sessions:
             mend = (
                 f"install the App on {target.owner}, with access to {target.repository or 'its repositories'}"
             )
-            raise GitHubRefused(denied.told(mend)) from denied
+            raise absence(denied, mend) from denied
         return answers.installation_id(response)
 
-    def _quota(self, label: str) -> Quota:
-        return Quota(label, metrics=self._metrics, clock=self._clock)
+    def _session(self, auth: BaseAuthStrategy, label: str) -> Session:
+        quota = Quota(label, metrics=self._metrics, clock=self._clock)
+        return Session(auth, self._connection, quota, Pace(label, self._clock))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
+from app.domain.hearing import LogEntry
 from app.domain.jobs import Source, WorkflowJobEvent
 from app.domain.pools import Target
 from app.domain.world import Registration, RunnerGroup
-from app.github.webhook import job_event
+from app.github.webhook import event_of, job_event
 from app.ports import (
     GitHubRefused,
     GitHubUnavailable,
@@ -23,6 +24,7 @@ from app.ports import (
     Minted,
     NameTaken,
     NotFound,
+    Release,
     Run,
     RunnerBusy,
 )
@@ -137,6 +139,74 @@ class DirectGitHub:
 
         return await self._call("runner_group", work)
 
+    async def delivery_log(self, since: datetime) -> tuple[LogEntry, ...]:
+        """Return the App's deliveries that were tried since then."""
+
+        def work() -> tuple[LogEntry, ...]:
+            return tuple(
+                LogEntry(id=d.id, guid=d.guid, event=d.event, at=d.delivered_at, arrived=d.status == "OK")
+                for d in self.model.hooks.log
+                if d.hook is self.model.app_hook and d.delivered_at is not None and d.delivered_at >= since
+            )
+
+        return await self._call("delivery_log", work)
+
+    async def logged_delivery(self, delivery_id: int) -> WorkflowJobEvent | None:
+        """Return what a delivery told."""
+
+        def work() -> WorkflowJobEvent | None:
+            return event_of(self.model.hooks.delivery(self.model.app_hook, delivery_id).payload)
+
+        return await self._call("logged_delivery", work)
+
+    async def repositories(self) -> tuple[str, ...]:
+        """Return the repositories of every installation."""
+
+        def work() -> tuple[str, ...]:
+            accounts = self.model.accounts
+            return tuple(
+                repository.full_name
+                for installation in accounts.installations.values()
+                if installation.suspended_at is None
+                for repository in accounts.repositories.values()
+                if installation.covers(repository)
+            )
+
+        return await self._call("repositories", work)
+
+    async def queued_jobs(self, repository: str) -> tuple[WorkflowJobEvent, ...]:
+        """Return the jobs that wait or run in a repository."""
+
+        def work() -> tuple[WorkflowJobEvent, ...]:
+            home = self.model.accounts.repository(repository)
+            self._allow_actions(repository)
+            shapes = self.model.shapes
+            events = [
+                job_event(shapes.job(job), shapes.repository(home))
+                for job in self.model.workflows.jobs.values()
+                if job.run.repository is home
+                and job.run.status in {"queued", "in_progress"}
+                and job.status != "completed"
+            ]
+            return tuple(replace(event, source=Source.LOOK) for event in events if event is not None)
+
+        return await self._call("queued_jobs", work)
+
+    async def latest_runner(self, target: Target) -> Release:
+        """Return the runner that GitHub expects."""
+
+        def work() -> Release:
+            self._allow(target, "read")
+            expected = self.model.runners.expected
+            return Release(version=expected.version, published_at=expected.published_at)
+
+        return await self._call("latest_runner", work)
+
+    def headroom(self, target: Target) -> float:
+        """Return that the quota is whole: no calls are counted here."""
+        del target
+        return 1.0
+
     async def whoami(self) -> str:
         """Return the App's slug."""
         return await self._call("whoami", lambda: self.model.accounts.app.slug)
@@ -187,7 +257,7 @@ class DirectGitHub:
                 seconds = fault.retry_after or fault.seconds or 60.0
                 msg = f"GitHub limits our calls ({fault.status})"
                 raise GitHubUnavailable(msg, retry_after=timedelta(seconds=seconds))
-            case Kind.RESET | Kind.HANG:
+            case Kind.PAGE | Kind.RESET | Kind.CUT | Kind.HANG:
                 await asyncio.sleep(min(fault.seconds, NO_ANSWER))
                 msg = "GitHub did not answer"
                 raise GitHubUnavailable(msg)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from app.domain.pools import Target
 from app.sandbox import github_jit
@@ -24,7 +25,6 @@ MISSES = 3  # so often; then it is cancelled
 OFFLINE_LIFE = timedelta(days=1)
 LOCK = timedelta(minutes=10)  # a job whose runner is gone fails after this
 SILENCE = timedelta(seconds=60)  # a session that sends heartbeats is gone after this
-OLDEST_VERSION = (2, 329, 0)
 DEFAULT_GROUP = 1
 
 
@@ -41,6 +41,15 @@ def registration_deleted() -> SessionRefused:
     return SessionRefused("registration_deleted", "The runner registration has been deleted from the server.")
 
 
+@dataclass(slots=True)
+class Expected:
+    """Which runners GitHub expects, and which it still takes."""
+
+    version: str = "2.336.0"
+    published_at: datetime = datetime(2026, 7, 20, 12, tzinfo=UTC)
+    oldest: str = "2.329.0"
+
+
 class Runners:
     """Every registration and session, and the drawing of jobs."""
 
@@ -55,6 +64,7 @@ class Runners:
         self.service_url = "https://pipelines.actions.example"  # ServerUrl of the blobs
         self.watchers: list[Callable[[Session], None]] = []  # told of a job, its cancellation, the end
         self.refusals: list[SessionRefused] = []  # each is met by one connect
+        self.expected = Expected()
         self.idle_life: timedelta | None = (
             None  # so long after connecting, GitHub drops a runner without a job
         )
@@ -180,7 +190,7 @@ class Runners:
             raise registration_deleted()
         if runner.session is not None and runner.session.open:
             raise SessionRefused("session_conflict", "A session for this runner already exists.")
-        if not _new_enough(version):
+        if not _new_enough(version, self.expected.oldest):
             raise SessionRefused("version_deprecated", f"Runner version v{version} is deprecated.")
         session = Session(id=self._ground.guid(), registration=runner)
         session.seen_at = self._ground.now() if heartbeats else None
@@ -340,6 +350,9 @@ def _check_arguments(name: str, labels: tuple[str, ...]) -> None:
         raise ApiError(422, "Invalid Argument - each label must be 1 to 256 characters")
 
 
-def _new_enough(version: str) -> bool:
-    numbers = tuple(int(part) for part in version.split(".") if part.isdigit())
-    return numbers >= OLDEST_VERSION
+def _new_enough(version: str, oldest: str) -> bool:
+    return _numbers(version) >= _numbers(oldest)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())

@@ -7,6 +7,7 @@ GitHub is inconsistent so are they: a job that ended without a runner has null h
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from app.sandbox.github_accounts import App
@@ -73,6 +74,31 @@ class Shapes:
             "public_members_url": f"{url}/public_members{{/member}}",
             "avatar_url": f"{self.web_url}/avatars/u/{account.id}?v=4",
             "description": "",
+        }
+
+    def runner_release(self, version: str, published_at: datetime, author: Account) -> Json:
+        """Return a release of the actions runner."""
+        number = int(version.replace(".", ""))
+        url, web = f"{self.api_url}/repos/actions/runner", f"{self.web_url}/actions/runner"
+        return {
+            "id": number,
+            "node_id": node_id("Release", number),
+            "tag_name": f"v{version}",
+            "target_commitish": "main",
+            "name": f"v{version}",
+            "body": "",
+            "draft": False,
+            "prerelease": False,
+            "created_at": stamp(published_at),
+            "published_at": stamp(published_at),
+            "author": self.account(author),
+            "assets": [],
+            "url": f"{url}/releases/{number}",
+            "assets_url": f"{url}/releases/{number}/assets",
+            "upload_url": f"{url}/releases/{number}/assets{{?name,label}}",
+            "html_url": f"{web}/releases/tag/v{version}",
+            "tarball_url": f"{url}/tarball/v{version}",
+            "zipball_url": f"{url}/zipball/v{version}",
         }
 
     def repository(self, repository: Repository) -> Json:

@@ -17,7 +17,6 @@ from app.sandbox.http_call import Call, Reply
 T = TypeVar("T")
 
 RUN_LIMIT = 1000  # a filtered list of runs shows no more
-OLDEST_RUNNER = "2.336.0"
 
 
 def paged(call: Call, items: Sequence[T], shape: Callable[[T], Json], key: str | None) -> Reply:
@@ -220,11 +219,20 @@ def answer_deregister(call: Call) -> Reply:
 
 def answer_downloads(call: Call) -> Reply:
     """Answer the runner version that GitHub expects."""
-    del call
-    name = f"actions-runner-osx-arm64-{OLDEST_RUNNER}.tar.gz"
-    url = f"https://github.com/actions/runner/releases/download/v{OLDEST_RUNNER}/{name}"
+    version = call.model.runners.expected.version
+    name = f"actions-runner-osx-arm64-{version}.tar.gz"
+    url = f"https://github.com/actions/runner/releases/download/v{version}/{name}"
     download = {"os": "osx", "architecture": "arm64", "download_url": url, "filename": name}
     return Reply(body=[download])
+
+
+def answer_release(call: Call) -> Reply:
+    """Answer the one release there is: the newest of the actions runner."""
+    expected = call.model.runners.expected
+    if (str(target(call)), call.args["tag"]) != ("actions/runner", f"v{expected.version}"):
+        raise ApiError(404, "Not Found")
+    author = call.model.accounts.app.owner
+    return Reply(body=call.model.shapes.runner_release(expected.version, expected.published_at, author))
 
 
 def answer_groups(call: Call) -> Reply:

@@ -87,6 +87,7 @@ def endpoints() -> list[Endpoint]:
             rest.answer_run_jobs,
             actions,
         ),
+        ("GET", "/repos/{owner}/{repo}/releases/tags/{tag}", "release", Auth.NONE, rest.answer_release, {}),
         ("GET", "/rate_limit", "rate_limit", token, rest.answer_rate_limit, {}),
         ("GET", "/meta", "meta", Auth.NONE, rest.answer_meta, {}),
         ("GET", "/user", "user", token, rest.answer_user, {}),

@@ -35,6 +35,7 @@ class RunnerLives:
         self._model = model
         self._host = host
         self.pace = pace or Pace()
+        self.version = "2.336.0"  # of the runner in every guest
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by the identity of the VM: names may come again
         self._bells: dict[str, asyncio.Event] = {}  # by session
         host.connected, host.lost = self.connected, self.lost
@@ -70,7 +71,7 @@ class RunnerLives:
         await asyncio.sleep(self.pace.connect)
         self._model.tick()
         try:
-            session = self._model.runners.connect(vm.jit.encoded)
+            session = self._model.runners.connect(vm.jit.encoded, version=self.version)
         except (SessionRefused, BadBlob) as error:
             deprecated = isinstance(error, SessionRefused) and error.code == "version_deprecated"
             await self._power_off(vm, VERSION_DEPRECATED_CODE if deprecated else 0)
@@ -111,4 +112,6 @@ class RunnerLives:
         vm.runner_alive, vm.exit_code = False, code
         await asyncio.sleep(self.pace.power_off)
         if self._host.vms.get(vm.name) is vm:
-            self._host.end(vm.name)
+            self._host.end(
+                vm.name, "runner_too_old" if code == VERSION_DEPRECATED_CODE else "guest_powered_off"
+            )

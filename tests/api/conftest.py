@@ -26,12 +26,13 @@ from app.db.database import Database, open_engine
 from app.db.migrate import upgrade
 from app.db.reader import Reader
 from app.db.store import Store
+from app.domain.hearing import LogEntry
 from app.domain.jobs import JobStatus, Source, WorkflowJobEvent
 from app.domain.pools import Names, Pool, Target
 from app.domain.runners import Runner
 from app.domain.world import Registration, RunnerGroup
 from app.metrics import Metrics, WorldCollector
-from app.ports import JitConfig, Minted, NotFound, Run, RunnerBusy
+from app.ports import JitConfig, Minted, NotFound, Release, Run, RunnerBusy
 from app.reconcile import Reconciler, Setup, replace_pools
 from app.sandbox.host import ModelHost, ModelVM
 from tests.builders import NOW, a_pool
@@ -87,6 +88,36 @@ class SmallGitHub:
         del organization
         self.calls["runner_group"] += 1
         return RunnerGroup(id=1, name=name or "Default", visibility="all", allows_public=True)
+
+    async def delivery_log(self, since: datetime) -> tuple[LogEntry, ...]:
+        del since
+        self.calls["delivery_log"] += 1
+        return ()
+
+    async def logged_delivery(self, delivery_id: int) -> WorkflowJobEvent | None:
+        msg = f"there is no delivery {delivery_id}"
+        raise NotFound(msg)
+
+    async def repositories(self) -> tuple[str, ...]:
+        self.calls["repositories"] += 1
+        return ()
+
+    async def queued_jobs(self, repository: str) -> tuple[WorkflowJobEvent, ...]:
+        self.calls["queued_jobs"] += 1
+        waiting = {JobStatus.QUEUED, JobStatus.IN_PROGRESS}
+        return tuple(
+            replace(job, source=Source.LOOK)
+            for job in self.jobs.values()
+            if job.repository == repository and job.status in waiting
+        )
+
+    async def latest_runner(self, target: Target) -> Release:
+        del target
+        return Release(version="2.336.0", published_at=None)
+
+    def headroom(self, target: Target) -> float:
+        del target
+        return 1.0
 
     async def whoami(self) -> str:
         return "the App of the tests"
@@ -279,7 +310,7 @@ def a_context(
         reconciler=reconciler,
         vms=vms,
         metrics=metrics,
-        health=Health(github="the App of the tests", github_trouble=None, warnings=("one warning",)),
+        health=Health(github="the App of the tests", github_trouble=None, warnings=("one warning",), webhook_at=NOW),
         clock=clock,
         reload=reload,
         quota=github.quota,

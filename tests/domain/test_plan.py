@@ -17,6 +17,7 @@ from app.domain.actions import (
     LookAtGuest,
     LookAtHost,
     LookAtRegistrations,
+    LookAtRelease,
     Mint,
     Note,
     PrepareImage,
@@ -75,8 +76,8 @@ def short(action: Action) -> tuple[Any, ...]:
             return ("note", runner.name, str(to))
         case Stop(runner=runner, reason=reason):
             return ("stop", runner.name, reason)
-        case Retire(runner=runner, reason=reason):
-            return ("retire", runner.name, reason)
+        case Retire(runner=runner, reason=reason, again=again):
+            return ("retire", runner.name, reason, *(["again"] if again else []))
         case SweepVM(name):
             return ("sweep", name)
         case SweepRegistration(target, name, _):
@@ -93,6 +94,8 @@ def short(action: Action) -> tuple[Any, ...]:
             return ("ask guest", runner.name)
         case CheckJob(job_id):
             return ("check", job_id)
+        case LookAtRelease(target):
+            return ("look", "release", str(target))
 
 
 def run(state: S, **changes: Any) -> dict[str, Any]:
@@ -447,6 +450,28 @@ SITUATIONS = [
     ),
     pytest.param(
         {
+            "demand": (a_demand(),),
+            "host": UP,
+            "registrations": {TARGET: listing(a_registration(online=False))},
+            "guests": {NAME: a_guest(delivered=False, runner_alive=False)},
+        }
+        | run(S.REGISTERED, delivered=False),
+        [("retire", NAME, "delivery_lost", "again")],
+        id="it did not, and a job waits: the same VM gets another",
+    ),
+    pytest.param(
+        {
+            "demand": (a_demand(),),
+            "host": UP,
+            "registrations": {TARGET: listing(a_registration(online=False))},
+            "guests": {NAME: a_guest(delivered=False, runner_alive=False)},
+        }
+        | run(S.REGISTERED, delivered=False, created_at=ago(minutes=10)),
+        [("retire", NAME, "delivery_lost")],
+        id="it did not, and its VM is ten minutes old: a fresh one",
+    ),
+    pytest.param(
+        {
             "host": UP,
             "registrations": {TARGET: listing(a_registration(online=False))},
             "guests": {NAME: a_guest()},
@@ -475,6 +500,36 @@ SITUATIONS = [
         | run(S.IDLE, since=ago(minutes=3)),
         [("retire", NAME, "ghost")],
         id="listening without a registration: a ghost",
+    ),
+    pytest.param(
+        {
+            "demand": (a_demand(heads=(a_head(queued_at=ago(minutes=4), checked_at=ago(seconds=9)),)),),
+            "host": UP,
+            "registrations": QUIET,
+        }
+        | run(S.IDLE, since=ago(minutes=3)),
+        [("retire", NAME, "deaf")],
+        id="online beside a job that waits for it: deaf",
+    ),
+    pytest.param(
+        {
+            "demand": (a_demand(heads=(a_head(queued_at=ago(minutes=4), checked_at=ago(minutes=4)),)),),
+            "host": UP,
+            "registrations": QUIET,
+        }
+        | run(S.IDLE, since=ago(minutes=3)),
+        [],
+        id="the job may be gone by now: not deaf",
+    ),
+    pytest.param(
+        {
+            "host": UP,
+            "registrations": OFFLINE,
+            "guests": {NAME: a_guest(runner_alive=False, exit_code=7)},
+        }
+        | run(S.REGISTERED),
+        [("stop", NAME, "runner_too_old")],
+        id="GitHub turned its runner away",
     ),
     # -- adoption
     pytest.param(
@@ -585,6 +640,33 @@ SITUATIONS = [
         [("check", 1)],
         id="a job that runs on a runner that is gone is read again",
     ),
+    pytest.param(
+        {"unsettled": (a_job(JobStatus.WAITING),)},
+        [("check", 1)],
+        id="a job that is held back is asked about once: it may have been queued since",
+    ),
+    pytest.param(
+        {"unsettled": (a_job(JobStatus.WAITING, received_at=ago(seconds=4)),)}, [], id="not at once"
+    ),
+    pytest.param(
+        {
+            "known_targets": frozenset({TARGET}),
+            "registrations": {TARGET: listing()},
+            "versions": {"mac": "2.335.0"},
+        },
+        [("look", "release", "acme/app")],
+        id="which runner GitHub expects",
+    ),
+    pytest.param(
+        {
+            "known_targets": frozenset({TARGET}),
+            "registrations": {TARGET: listing()},
+            "versions": {"mac": "2.335.0"},
+            "released_at": ago(hours=5),
+        },
+        [],
+        id="that changes rarely",
+    ),
 ]
 
 
@@ -655,7 +737,7 @@ def a_cooldown(scope: str, **changes: Any) -> Cooldown:
     return Cooldown(**values | changes)
 
 
-@pytest.mark.parametrize("scope", ["host", "pool:mac", "class:mac:acme/app"])
+@pytest.mark.parametrize("scope", ["host", "pool:mac", "image:sequoia", "class:mac:acme/app"])
 def test_cooldown_holds_launches_up(scope: str) -> None:
     """After a failure nothing of its scope starts until the cooldown is over."""
     assert decide(demand=(a_demand(),), cooldowns=(a_cooldown(scope),)) == []

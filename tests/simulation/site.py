@@ -40,7 +40,6 @@ from tests.simulation.trouble import Latency, Trouble
 from tests.simulation.witness import Witness
 
 BELL = 5.0  # seconds, as app.timers rings
-REDELIVERY = 30.0
 GITHUB_WAITS = 10.0  # seconds for an answer to a webhook
 STEP = 0.5
 
@@ -81,7 +80,9 @@ class Process:
     async def receive(self, delivery: github_hooks.Delivery) -> int:
         """Take a webhook as the door does: record it, ring the bell."""
         job = job_event(delivery.payload.get("workflow_job"), delivery.payload.get("repository"))
-        received = Delivery(guid=delivery.guid, event=delivery.event, action=delivery.action)
+        received = Delivery(
+            guid=delivery.guid, event=delivery.event, action=delivery.action, hook_id=str(delivery.hook.id)
+        )
         try:
             async with asyncio.timeout(GITHUB_WAITS):
                 new = await self.store.record(received, job, at=self.clock())
@@ -144,21 +145,15 @@ class Site:
         self.witness = Witness(self)
         self.process: Process | None = None
         self.vanishing: Callable[[github_hooks.Delivery], bool] = lambda _: False
-        self.redelivering = True
         self._carrier = Carrier(self.model, in_process(self.model, self._receive))
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         self._began = asyncio.get_running_loop().time()
         await self._carrier.__aenter__()
-        self._tasks.append(asyncio.create_task(self._redeliver()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.kill()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.lives.close()
         await self._carrier.__aexit__()
         self.database.close()
@@ -278,14 +273,3 @@ class Site:
         if self.vanishing(delivery):
             return 202
         return await self.process.receive(delivery)
-
-    async def _redeliver(self) -> None:
-        """Do what our redelivery will do: have every failed delivery tried again."""
-        while True:
-            await asyncio.sleep(REDELIVERY)
-            hooks = self.model.hooks
-            good = {d.guid for d in hooks.log if 200 <= d.status_code < 400}
-            failed = {d.guid: d for d in hooks.log if d.guid not in good}
-            if self.redelivering and self.process is not None:
-                for delivery in failed.values():
-                    hooks.redeliver(delivery.hook, delivery.id)

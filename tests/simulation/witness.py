@@ -45,7 +45,6 @@ class Witness:
         self._site = site
         self.wrong: list[str] = []
         self._reasons: dict[str, str] = {}  # by runner: why it is stopping
-        self._minted: set[str] = set()
         self._delivered: set[str] = set()
 
     def note(self, what: str) -> None:
@@ -102,9 +101,8 @@ class Witness:
         return [vm.name for vm in self._site.host.running if self._site.names.is_runner(vm.name)]
 
     def _mints(self, name: str) -> None:
-        if name in self._minted:
-            self.note(f"{name} is registered a second time")
-        self._minted.add(name)
+        if any(r.name == name for r in self._site.model.runners.registrations.values()):
+            self.note(f"{name} is registered while it has a registration")
 
     def _starts(self, name: str) -> None:
         host = self._site.host
