@@ -27,7 +27,7 @@ class Server:
 
     def __init__(self, place: Path, api_url: str, model: ModelGitHub, config: str) -> None:
         self._place = place
-        self.url = f"http://127.0.0.1:{_free_port()}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         key = place / "app.pem"
         key.touch(mode=0o600)
         key.write_text(model.accounts.app.pem, encoding="ascii")
@@ -158,7 +158,8 @@ class Server:
         )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,71 @@
+"""The real process, killed at every step it makes, at any moment under load, and told to stop.
+
+After each the next process goes on: every job runs exactly once, a job that runs is not touched, and nothing is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+
+import pytest
+
+from tests.crash.site import Site, a_site
+from tests.crash.stories import NEVER_ALONE, STORIES, Story
+
+AT_ONCE = 10  # sites side by side: most of a case is waiting
+TABLE = frozenset(step for story in STORIES for step in story.steps)
+
+
+async def play(site: Site, story: Story, at: str | None = None) -> None:
+    """Play a story to its end in one process, or until that is killed at a step."""
+    environ = {"CRASH_HASTE": str(story.haste)}
+    await story.before(site)
+    await site.start(environ | ({"CRASH_AT": at} if at else {}))
+    await story.play(site)
+    await site.until(lambda: site.has_ended() or site.is_drained())
+    if at is not None:
+        with suppress(TimeoutError):  # what is drained is seen before the last step is over
+            await site.until(site.has_ended, within=5.0)
+        assert site.exit_code() == -signal.SIGKILL, f"the story is over, and {at} was never reached"
+        await site.start(environ)
+        await site.until(site.is_drained)
+
+
+def problems(site: Site, story: Story) -> list[str]:
+    ended = [f"job {job.id} ended {job.conclusion}" for job in site.jobs if job.conclusion != story.ends]
+    return ended + site.problems()
+
+
+async def killed(story: Story, at: str, turn: asyncio.Semaphore) -> list[str]:
+    """Return what is wrong after a process was killed at a step and the next one did the rest."""
+    async with turn, a_site(len(at), story.config) as site:
+        try:
+            await play(site, story, at)
+        except (AssertionError, TimeoutError) as error:
+            return [f"killed {at}: {error}"]
+        return [f"killed {at}: {wrong}" for wrong in problems(site, story)]
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("story", STORIES, ids=str)
+async def test_killed_at_every_step(story: Story) -> None:
+    """Whatever step the process is killed at, just before or just after, the next one goes on to a good end."""
+    turn = asyncio.Semaphore(AT_ONCE)
+    found = await asyncio.gather(*(killed(story, row, turn) for row in story.rows))
+    assert not [wrong for wrongs in found for wrong in wrongs]
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("story", STORIES, ids=str)
+async def test_the_table_is_complete(story: Story) -> None:
+    """A process that is left alone makes no step that the table lacks."""
+    async with a_site(1, story.config) as site:
+        await play(site, story)
+        made = {step.rpartition(" ")[0] for step in site.steps()}
+        assert made <= TABLE | NEVER_ALONE
+        assert set(story.steps) <= made
+        assert not problems(site, story)
