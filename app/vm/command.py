@@ -18,13 +18,17 @@ from pathlib import Path
 from app.domain.pools import Pool
 from app.domain.world import VMState
 from app.ports import VMError
+from app.vm.causes import Cause
+from app.vm.limits import Limits
 from app.vm.process import Result, run
-from app.vm.runlog import NOISE
+from app.vm.refusals import FAILED, LATE, refusal
 
 MINIMUM = (2, 28, 3)  # exec without a terminal is safe from here on; 2.33.0 is recommended
-QUICK = 30.0  # s, for commands that only read or remove
-CLONE = 120.0  # s; a copy-on-write clone takes 0.1 s, one across volumes copies everything
-PULL = 3 * 3600.0  # s
+UNREADABLE = Cause(
+    "list_unreadable",
+    "the output of `tart list` cannot be read: is this version of tart supported? See `tart --version`",
+    host_wide=True,
+)
 MORE_PATH = ("/opt/homebrew/bin", "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
 
 # Not passed on: our own settings hold secrets, and tracing would export whole command lines.
@@ -48,14 +52,16 @@ def environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
 
 
 class Tart:
-    """Runs tart. Every method raises VMError (VMTimeout when it took too long).
+    """Runs tart. Every method raises VMError (VMTimeout when it took longer than ``limits`` allow).
 
     ``changing`` is for callers to hold while they clone or delete: whatever reads all VMs, as a clone and a list
     do, fails where one of them is just being deleted.
     """
 
-    def __init__(self, program: str, home: Path, environ: Mapping[str, str]) -> None:
-        self.program, self.home = program, home
+    def __init__(
+        self, program: str, home: Path, environ: Mapping[str, str], limits: Limits | None = None
+    ) -> None:
+        self.program, self.home, self.limits = program, home, limits or Limits()
         self.env = environment(environ, home)
         self.changing = asyncio.Lock()
 
@@ -65,15 +71,14 @@ class Tart:
         One that is deleted at the wrong moment fails the whole list: then it is asked again, while we delete none.
         """
         argv = ("list", "--source", "local", "--format", "json")
-        result = await self._run(*argv, timeout=QUICK)
+        result = await self._run(*argv, timeout=self.limits.quick)
         if result.code != 0:
             async with self.changing:
-                result = await self._do(*argv, timeout=QUICK)
+                result = await self._do(*argv, timeout=self.limits.quick)
         try:
-            return [Listed(str(vm["Name"]), VMState(vm["State"])) for vm in json.loads(result.out)]
+            return _listed(json.loads(result.out))
         except (ValueError, KeyError, TypeError) as error:
-            msg = "the output of `tart list` cannot be read: is this version of tart supported?"
-            raise VMError(msg, reason="list_unreadable", host_wide=True) from error
+            raise VMError(UNREADABLE.detail, reason=UNREADABLE.code, host_wide=True) from error
 
     async def clone(self, source: str, name: str) -> None:
         """Clone a local VM, or an image that was pulled, under a name never used before.
@@ -81,22 +86,23 @@ class Tart:
         Tart's garbage collection may take a clone that has just begun for garbage (docs/contracts/tart.md §7.5), so
         one that fails is tried again.
         """
-        result = await self._run("clone", source, name, timeout=CLONE)
-        if result.code == 1 and not _disk_full(result):
-            result = await self._run("clone", source, name, timeout=CLONE)
+        argv, limit = ("clone", source, name), self.limits.clone
+        result = await self._run(*argv, timeout=limit)
+        if result.code != 0 and refusal("clone", result).reason == FAILED["clone"].code:
+            result = await self._run(*argv, timeout=limit)
         if result.code != 0:
-            raise self._error("clone", result)
+            raise refusal("clone", result)
 
     async def configure(self, name: str, spec: Pool) -> None:
         """Set what the pool asks for; nothing where it leaves all to the image."""
         wanted = {"--cpu": spec.cpu, "--memory": spec.memory_mib, "--disk-size": spec.disk_gb}
         options = [text for option, value in wanted.items() if value for text in (option, str(value))]
         if options:
-            await self._do("set", name, *options, timeout=QUICK)
+            await self._do("set", name, *options, timeout=self.limits.quick)
 
     async def new_mac(self, name: str) -> None:
         """Give a stopped VM a MAC address of its own: every copy of an OCI image carries the same one."""
-        await self._do("set", name, "--random-mac", timeout=QUICK)
+        await self._do("set", name, "--random-mac", timeout=self.limits.quick)
 
     def run_argv(self, name: str, spec: Pool) -> list[str]:
         """Return the command that is the VM while it lives."""
@@ -114,53 +120,51 @@ class Tart:
         """Run *command* in the guest. Its exit code may be tart's own: only output that was agreed on proves anything."""
         argv = self.exec_argv(name, command, stdin=stdin is not None)
         # SIGINT resets the stream, and the guest's process ends with it; SIGTERM would leave it running.
-        return await run(argv, env=self.env, timeout=timeout, stdin=stdin, polite=signal.SIGINT)
+        return await run(
+            argv, env=self.env, timeout=timeout, late=LATE["exec"], stdin=stdin, polite=signal.SIGINT
+        )
 
     async def stop(self, name: str, *, seconds: int) -> bool:
         """Cut the VM's power. False: it did not run, or there is none."""
-        result = await self._run("stop", name, "--timeout", str(seconds), timeout=seconds + QUICK)
+        result = await self._run("stop", name, "--timeout", str(seconds), timeout=seconds + self.limits.quick)
         if result.code not in {0, 2}:
-            raise self._error("stop", result)
+            raise refusal("stop", result)
         return result.code == 0
 
     async def delete(self, name: str) -> bool:
         """Delete a VM; absent is success. False: it still runs."""
-        result = await self._run("delete", name, timeout=CLONE)
+        result = await self._run("delete", name, timeout=self.limits.clone)
         if result.code == 1 and "is running" in result.err:
             return False
         if result.code not in {0, 2}:
-            raise self._error("delete", result)
+            raise refusal("delete", result)
         return True
 
     async def pull(self, image: str) -> None:
         """Pull an image; contacts the registry even when it is there already."""
-        await self._do("pull", image, timeout=PULL, extra={"CI": "1"})  # plain progress lines
+        await self._do("pull", image, timeout=self.limits.pull, extra={"CI": "1"})  # plain progress lines
 
     async def fqn(self, image: str) -> str:
         """Return the image's name with its digest, as pulled last."""
-        return (await self._do("fqn", image, timeout=QUICK)).out.strip()
+        return (await self._do("fqn", image, timeout=self.limits.quick)).out.strip()
 
     async def _do(self, *argv: str, timeout: float, extra: Mapping[str, str] | None = None) -> Result:
         result = await self._run(*argv, timeout=timeout, extra=extra)
         if result.code != 0:
-            raise self._error(argv[0], result)
+            raise refusal(argv[0], result)
         return result
 
     async def _run(self, *argv: str, timeout: float, extra: Mapping[str, str] | None = None) -> Result:
-        return await run([self.program, *argv], env=self.env | dict(extra or {}), timeout=timeout)
-
-    def _error(self, verb: str, result: Result) -> VMError:
-        lines = [
-            line.strip() for line in result.err.splitlines() if line.strip() and not line.startswith(NOISE)
-        ]
-        said = lines[0][:300] if lines else f"exit code {result.code}"
-        full = _disk_full(result)
-        reason = "disk_full" if full else f"{verb.lstrip('-')}_failed"
-        return VMError(f"`tart {verb}`: {said}", reason=reason, host_wide=full)
+        env = self.env | dict(extra or {})
+        return await run([self.program, *argv], env=env, timeout=timeout, late=LATE[argv[0]])
 
 
-def _disk_full(result: Result) -> bool:
-    return "enough space" in result.err or "No space left" in result.err
+def _listed(found: object) -> list[Listed]:
+    """Return what ``tart list`` printed. Raises ValueError, KeyError, TypeError where it is anything else."""
+    if not isinstance(found, list):
+        msg = "it is no list"
+        raise TypeError(msg)
+    return [Listed(str(vm["Name"]), VMState(vm["State"])) for vm in found]
 
 
 def _network(spec: Pool) -> list[str]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
-from app.vm.process import end
+from app.ports import VMError
+from app.vm.process import spawn
+from app.vm.trouble import told_as_vm_error
 
 log = structlog.get_logger(__name__)
 
@@ -45,17 +47,16 @@ class Follower:
 
     async def _copy(self, argv: Sequence[str], env: Mapping[str, str], file: Path) -> None:
         try:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            process = await asyncio.create_subprocess_exec(
-                *argv, env=dict(env), stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True
-            )
-            try:
-                await self._drain(process.stdout, file)
-            finally:
-                # SIGINT ends the guest's `tail` too, which otherwise lives until it has something to say.
-                await end(process, signal.SIGINT)
-        except OSError as error:
-            log.warning("follow_failed", file=str(file), detail=error.strerror)
+            with told_as_vm_error(f"cannot keep the output in {file}"):
+                file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                child = await spawn(argv, env=env, stderr=DEVNULL)
+                try:
+                    await self._drain(child.process.stdout, file)
+                finally:
+                    # SIGINT ends the guest's `tail` too, which otherwise lives until it has something to say.
+                    await child.end(signal.SIGINT)
+        except VMError as error:
+            log.warning("follow_failed", file=str(file), reason=error.reason, detail=str(error))
 
     async def _drain(self, stream: asyncio.StreamReader | None, file: Path) -> None:
         kept = 0

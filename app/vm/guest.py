@@ -16,6 +16,7 @@ from pathlib import Path
 from app.domain.pools import Pool
 from app.domain.world import GuestLook
 from app.ports import JitConfig, VMError
+from app.vm.causes import GUEST_SILENT
 
 SCRIPTS = Path(__file__).parent / "scripts"
 INSTALLED = ("job-started.sh", "deliver.sh", "supervise.sh", "probe.sh")
@@ -69,10 +70,10 @@ def runner_version(output: str) -> str | None:
     refused = REFUSED.search(output)
     if refused:
         why = "".join(filter(str.isprintable, refused[1][:300]))
-        raise VMError(f"the guest cannot be used: {why}", reason="image_unfit")
+        raise VMError(f"the image cannot be used: {why}", reason="image_unfit")
     done = SET_UP.search(output)
     if done is None:
-        raise VMError("the guest was not set up: its answer is missing", reason="guest_silent")
+        raise VMError(f"the guest was not set up: {GUEST_SILENT.detail}", reason=GUEST_SILENT.code)
     return done[1] if VERSION.fullmatch(done[1]) else None
 
 
@@ -90,9 +91,14 @@ def check_delivered(output: str) -> None:
     """Raise VMError unless the guest confirmed that the runner starts."""
     answer = DELIVERED.search(output)
     if answer is None:
-        raise VMError("the guest did not confirm the delivery", reason="delivery_unconfirmed")
+        msg = (
+            "the guest did not confirm the delivery: it is asked whether it took the JIT config before anything is "
+            "removed; if it comes again, look at the image's guest agent and its free disk"
+        )
+        raise VMError(msg, reason="delivery_unconfirmed")
     if answer[1]:
-        raise VMError("the guest took a JIT config before", reason="delivered_before")
+        msg = "the guest took a JIT config before: nothing to mend, it goes on with that one"
+        raise VMError(msg, reason="delivered_before")
 
 
 def probe_command(name: str) -> tuple[str, ...]:
@@ -104,7 +110,9 @@ def guest_look(output: str, at: datetime) -> GuestLook:
     """Return what a guest said. Raises VMError where it said nothing that can be read."""
     said = LOOK.search(output)
     if said is None:
-        raise VMError("the guest's answer cannot be read", reason="guest_silent")
+        raise VMError(
+            f"the guest told nothing of its runner: {GUEST_SILENT.detail}", reason=GUEST_SILENT.code
+        )
     return GuestLook(
         at=at,
         delivered=said[1] == "1",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from app.domain.pools import Pool
 from app.ports import VMError
+from app.vm.causes import SOFTNET_MISSING, TART_MISSING
 from app.vm.command import MINIMUM, Tart
 
 SECONDS = 20.0
@@ -19,12 +20,8 @@ def check_host(tart: Tart, pools: Sequence[Pool]) -> None:
     _check_version(tart)
     needing = [pool.name for pool in pools if pool.network == "softnet"]
     if needing and shutil.which("softnet", path=tart.env["PATH"]) is None:
-        msg = (
-            f'softnet is not installed, and pool {needing[0]} has network = "softnet" (the default): '
-            'run `brew install openai/tools/softnet`, or set network = "nat", which lets guests reach your local '
-            "network"
-        )
-        raise VMError(msg, reason="softnet_missing", host_wide=True)
+        msg = f'pool {needing[0]} has network = "softnet" (the default), and {SOFTNET_MISSING.detail}'
+        raise VMError(msg, reason=SOFTNET_MISSING.code, host_wide=True)
 
 
 def _check_version(tart: Tart) -> None:
@@ -44,16 +41,16 @@ def _check_version(tart: Tart) -> None:
             f"tart_path: cannot run {tart.program} ({error.strerror}): `brew install openai/tools/tart`, or set "
             "tart_path to where it is"
         )
-        raise VMError(msg, reason="tart_missing", host_wide=True) from error
+        raise VMError(msg, reason=TART_MISSING.code, host_wide=True) from error
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         msg = f"tart_path: `{tart.program} --version` fails: is it tart?"
-        raise VMError(msg, reason="tart_missing", host_wide=True) from error
+        raise VMError(msg, reason=TART_MISSING.code, host_wide=True) from error
     if said == "SNAPSHOT":  # an unofficial build; whoever runs one knows
         return
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", said, re.ASCII)
     if match is None:
         msg = f"tart_path: `{tart.program} --version` tells no version: is it tart?"
-        raise VMError(msg, reason="tart_missing", host_wide=True)
+        raise VMError(msg, reason=TART_MISSING.code, host_wide=True)
     if tuple(int(part or 0) for part in match.groups()) < MINIMUM:
         wanted = ".".join(map(str, MINIMUM))
         msg = f"tart {match[0]} is too old, {wanted} is the least: `brew upgrade openai/tools/tart`"

@@ -17,6 +17,7 @@ from pathlib import Path
 from app.domain.pools import Names
 from app.domain.world import VMState
 from app.ports import VMError
+from app.vm.causes import IMAGE_MISSING
 from app.vm.command import Listed, Tart
 from app.vm.trouble import told_as_vm_error
 
@@ -47,7 +48,8 @@ class Images:
             return image
         digest = self._digests.get(image)
         if digest is None:
-            raise VMError(f"{image} has not been pulled yet", reason="image_missing")
+            msg = f"{image} is not on this host: it is pulled first, and then launches go on"
+            raise VMError(msg, reason=IMAGE_MISSING.code)
         return self._base(digest)
 
     def exactly(self, image: str) -> str:
@@ -63,7 +65,8 @@ class Images:
         await self._tart.pull(image)
         digest = DIGEST.search(await self._tart.fqn(image))
         if digest is None:
-            raise VMError(f"tart does not tell the digest of {image}", reason="pull_failed")
+            msg = f"tart does not tell the digest of {image}: try `tart fqn {image}` by hand"
+            raise VMError(msg, reason="fqn_failed")
         async with self._settling:
             await self._settle(image, digest[1], await self._states())
 
@@ -112,11 +115,12 @@ def _check_stopped(image: str, states: Mapping[str, VMState]) -> None:
         text = f"the local VM {image} is suspended: shut it down, `tart stop {image}` drops what it holds"
     else:
         text = f"the local VM {image} is running: shut it down, an image is cloned only while it is stopped"
-    raise VMError(text, reason="image_missing")
+    raise VMError(text, reason=IMAGE_MISSING.code)
 
 
 def _load(file: Path) -> dict[str, str]:
-    with suppress(FileNotFoundError, ValueError):
+    """Return what is remembered; what cannot be read is forgotten, and its images are pulled again."""
+    with suppress(OSError, ValueError):
         known = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(known, dict):
             return {str(image): str(digest) for image, digest in known.items()}

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process, SubprocessStreamProtocol
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
+import psutil
+
 from app.ports import VMError, VMTimeout
+from app.vm.causes import Cause
+from app.vm.trouble import cannot_start
 
 OUTPUT_LIMIT = 1_000_000  # bytes a stream; a guest may be hostile and never stop talking
+BUFFER = 65536  # bytes
 GRACE = 2.0  # s, from the polite signal to SIGKILL
 
 
@@ -25,94 +30,133 @@ class Result:
     err: str
 
 
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process that leads a session, with its output in pipes."""
+
+    process: Process
+    transport: asyncio.SubprocessTransport
+    exited: asyncio.Event
+
+    async def end(self, polite: signal.Signals) -> None:
+        """End it and what it started in its session: *polite* first, SIGKILL soon after; cancelled, at once.
+
+        What left the session goes on, and its hold on our pipes is of no use to it.
+        """
+        with suppress(ProcessLookupError):
+            self.process.send_signal(polite)
+        try:
+            await self._wait()
+        finally:
+            self._kill_session()
+            self.transport.close()
+        await self._wait()
+
+    async def _wait(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                await self.exited.wait()
+
+    def _kill_session(self) -> None:
+        pid = self.process.pid
+        if self.process.returncode is not None and psutil.pid_exists(pid):
+            return  # the number is another process's by now, so nothing of ours is left in the group
+        # A group that holds only zombies is "not permitted" on macOS.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+class _Streams(SubprocessStreamProtocol):
+    """The streams of a child; one that cannot be waited for is killed as soon as it is connected."""
+
+    def __init__(self) -> None:
+        super().__init__(BUFFER, asyncio.get_running_loop())
+        self.exited = asyncio.Event()
+        self.is_unwanted = False
+
+    def process_exited(self) -> None:
+        # asyncio's own wait is for the end of the output too, which whoever inherited it may hold open.
+        self.exited.set()
+        super().process_exited()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self.is_unwanted:
+            transport.close()
+            transport.get_extra_info("subprocess").wait()
+
+
+async def spawn(
+    argv: Sequence[str], *, env: Mapping[str, str], stdin: int = DEVNULL, stderr: int = PIPE
+) -> Child:
+    """Start *argv* in a session of its own. Raises VMError, and then nothing of it runs."""
+    loop = asyncio.get_running_loop()
+    streams = _Streams()
+    try:
+        transport, _ = await loop.subprocess_exec(
+            lambda: streams,
+            *argv,
+            env=dict(env),
+            stdin=stdin,
+            stdout=PIPE,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    except (OSError, RuntimeError) as error:
+        streams.is_unwanted = True
+        raise cannot_start(argv[0], error) from error
+    return Child(Process(transport, streams, loop), transport, streams.exited)
+
+
 async def run(
     argv: Sequence[str],
     *,
     env: Mapping[str, str],
     timeout: float,
+    late: Cause,
     stdin: bytes | None = None,
     polite: signal.Signals = signal.SIGTERM,
 ) -> Result:
     """Run *argv* and return its result, whatever its exit code.
 
-    Raises VMTimeout after *timeout* seconds, VMError where it cannot be started or talks without end. Then, and
-    when the caller is cancelled, the process is ended: *polite* first, SIGKILL soon after.
+    Raises VMTimeout with the cause *late* after *timeout* seconds, VMError where it cannot be started or talks
+    without end. Then, and when the caller is cancelled, the process is ended: *polite* first, SIGKILL soon after.
     """
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            env=dict(env),
-            stdin=DEVNULL if stdin is None else PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise cannot_start(argv[0], error) from error
+    child = await spawn(argv, env=env, stdin=DEVNULL if stdin is None else PIPE)
     try:
         async with AsyncExitStack() as unfinished:
-            unfinished.push_async_callback(end, process, polite)
+            unfinished.push_async_callback(child.end, polite)
             async with asyncio.timeout(timeout):
-                out, err, _ = await asyncio.gather(
-                    _read(process.stdout), _read(process.stderr), _feed(process.stdin, stdin)
-                )
-                code = await process.wait()
+                out, err = await _converse(child.process, stdin)
+                code = await child.process.wait()
             unfinished.pop_all()
     except TimeoutError as error:
-        msg = f"`{_shown(argv)}` did not end within {timeout:.0f} s"
-        raise VMTimeout(msg, reason="command_timeout") from error
+        msg = f"`{_shown(argv)}` did not end within {timeout:.0f} s: {late.detail}"
+        raise VMTimeout(msg, reason=late.code, host_wide=late.host_wide) from error
     return Result(code, out.decode(errors="replace"), err.decode(errors="replace"))
-
-
-async def end(process: Process, polite: signal.Signals) -> None:
-    """End a process that leads a session, and what it started there: *polite* first, SIGKILL soon after.
-
-    Cancelled meanwhile, it kills at once. What left the session is not waited for without end.
-    """
-    with suppress(ProcessLookupError):
-        process.send_signal(polite)
-    try:
-        await _wait(process)
-    finally:
-        # A group that holds only zombies is "not permitted" on macOS.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    for stream in (process.stdout, process.stderr):
-        await _drain(stream)
-    await _wait(process)
-
-
-async def _drain(stream: asyncio.StreamReader | None) -> None:
-    """Read what is left, so that the pipe is closed; what holds it open still is not waited for without end."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(GRACE):
-            while stream is not None and await stream.read(65536):
-                pass
-
-
-async def _wait(process: Process) -> None:
-    # Until Python 3.13 this waits for the end of the output too, which whoever inherited it may hold open.
-    with suppress(TimeoutError):
-        async with asyncio.timeout(GRACE):
-            await process.wait()
-
-
-def cannot_start(program: str, error: OSError) -> VMError:
-    """Say that a program could not be started, which any VM here would have met."""
-    msg = f"cannot start {program}: {error.strerror}"
-    return VMError(msg, reason="command_missing", host_wide=True)
 
 
 def _shown(argv: Sequence[str]) -> str:
     return " ".join(argv[:3])
 
 
+async def _converse(process: Process, stdin: bytes | None) -> tuple[bytes, bytes]:
+    """Feed and read all streams at once; whichever fails first ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            out, err = group.create_task(_read(process.stdout)), group.create_task(_read(process.stderr))
+            group.create_task(_feed(process.stdin, stdin))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
+    return out.result(), err.result()
+
+
 async def _read(stream: asyncio.StreamReader | None) -> bytes:
     found = bytearray()
-    while stream is not None and (chunk := await stream.read(65536)):
+    while stream is not None and (chunk := await stream.read(BUFFER)):
         found += chunk
         if len(found) > OUTPUT_LIMIT:
-            msg = f"a command printed more than {OUTPUT_LIMIT} bytes"
+            msg = f"a command printed more than {OUTPUT_LIMIT} bytes: what answers in the guest is not to be trusted"
             raise VMError(msg, reason="output_flood")
     return bytes(found)
 

@@ -5,54 +5,56 @@ A table from text to cause. ``host_wide`` causes would have met any VM on this h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import os
+import signal
+from contextlib import suppress
 from pathlib import Path
+
+from app.vm.causes import DISK_FULL, SOFTNET_MISSING, Cause
 
 TAIL = 65536  # bytes from the end of the log that are read
 NOISE = "Failed to perform garbage collection"  # printed by commands that succeed all the same
+OURS = "[cidermill] "  # begins a line that we added
+LONGEST = 10_000_000  # bytes; tart prints a line or two, so what is longer is noise
 
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Why a VM ended: a short code, a sentence with the mend, and whether the host is to blame."""
-
-    code: str
-    detail: str
-    host_wide: bool = False
-
-
-UNKNOWN = Cause("vm_ended", "`tart run` ended and its log does not say why")
+UNKNOWN = Cause(
+    "vm_ended", "`tart run` ended and its log does not say why: try the image by hand with `tart run`"
+)
 
 # In this order: a crash also prints the text of a clean power-off, and quotes errors that at a start mean more.
 CAUSES: tuple[tuple[str, Cause], ...] = (
     (
         "guest has stopped the virtual machine due to error",
-        Cause("guest_crashed", "the guest crashed, or the host's disk is full"),
+        Cause(
+            "guest_crashed",
+            "the guest crashed, or the host's disk is full: look at the free space; if it comes again, at the image "
+            "and the Mac's memory",
+        ),
     ),
-    ("network attachment", Cause("network_lost", "the VM lost its network and was ended")),
+    (
+        "network attachment",
+        Cause(
+            "network_lost",
+            "the VM lost its network and was ended: look at whether the Mac changed networks or slept (`pmset -g log`)",
+        ),
+    ),
     (
         "The number of VMs exceeds the system limit",
         Cause(
             "vm_limit",
-            "macOS refuses another VM: some other VM (of another user or program) takes a place, or one has "
+            "macOS refuses another VM: some other VM (of another user or program) takes a place: stop it; or one has "
             "leaked in the OS, which only a reboot of the Mac cures",
             host_wide=True,
         ),
     ),
-    (
-        "softnet not found in PATH",
-        Cause(
-            "softnet_missing",
-            'softnet is not installed: `brew install openai/tools/softnet`, or set network = "nat"',
-            host_wide=True,
-        ),
-    ),
+    ("softnet not found in PATH", SOFTNET_MISSING),
     (
         "Softnet process terminated",
         Cause(
             "softnet_died",
-            "softnet ended: give it its privileges once with `sudo chmod u+s $(which softnet)` and "
-            "`sudo chown root $(which softnet)`",
+            "softnet ended: if no VM starts, give it its privileges with `sudo chown root $(which softnet)` and "
+            "`sudo chmod u+s $(which softnet)`, also after each upgrade of it; under a running VM, look for its "
+            "crash report in Console",
             host_wide=True,
         ),
     ),
@@ -66,15 +68,22 @@ CAUSES: tuple[tuple[str, Cause], ...] = (
     ),
     (
         "Failed to lock auxiliary storage",
-        Cause("orphan_process", "an older VM process still holds the VM's files"),
+        Cause(
+            "orphan_process",
+            "a VM process that nobody knows any more holds the VM's files: end a "
+            "com.apple.Virtualization.VirtualMachine that no `tart run` belongs to, in Activity Monitor, or reboot",
+        ),
     ),
     (
         "host macOS version is outdated",
-        Cause("host_outdated", "the image needs a newer macOS on this host"),
+        Cause(
+            "host_outdated",
+            "the image needs a newer macOS on this host: upgrade the Mac, or use another image",
+        ),
     ),
     (
         "failed to restore",
-        Cause("restore_failed", "the VM's snapshot could not be restored"),
+        Cause("restore_failed", "the VM's snapshot could not be restored: build the image again"),
     ),
     (
         "VZErrorDomain Code=1 ",
@@ -92,14 +101,32 @@ CAUSES: tuple[tuple[str, Cause], ...] = (
             host_wide=True,
         ),
     ),
+    ("No space left on device", DISK_FULL),
     (
-        "No space left on device",
-        Cause("disk_full", "the host's disk is full", host_wide=True),
+        "is already running!",
+        Cause("double_start", "another process runs a VM of this name: find it with `pgrep -fl 'tart run'`"),
     ),
-    ("is already running!", Cause("double_start", "another process runs a VM of this name")),
-    ("snapshot created successfully", Cause("suspended", "the VM was suspended")),
-    ("guest has stopped the virtual machine", Cause("guest_powered_off", "the guest powered itself off")),
-    ("Stopping VM...", Cause("stopped", "the VM was stopped from outside")),
+    (
+        "does not exist",
+        Cause("vm_vanished", "someone deleted the VM while it was made: nothing to mend"),
+    ),
+    ("snapshot created successfully", Cause("suspended", "someone suspended the VM: it is removed")),
+    (
+        "guest has stopped the virtual machine",
+        Cause("guest_powered_off", "the guest powered itself off: look at what the image does at its start"),
+    ),
+    (
+        "Stopping VM...",
+        Cause("stopped", "someone stopped the VM from outside, as with `tart stop`: nothing to mend"),
+    ),
+    (
+        f"{OURS}`tart run` was ended by",
+        Cause(
+            "vm_killed",
+            "a signal ended `tart run`: someone killed it, macOS ran out of memory, or tart crashed, which leaves a "
+            "crash report in Console",
+        ),
+    ),
 )
 
 
@@ -109,14 +136,39 @@ def cause_of(log: Path) -> Cause:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL))
             text = file.read().decode(errors="replace")
-    except OSError:
-        return UNKNOWN
-    known = next((cause for marker, cause in CAUSES if marker in text), None)
-    return known or _unknown(text)
+    except OSError as error:
+        return UNKNOWN.said(f"no log: {error.strerror}")
+    for marker, cause in CAUSES:
+        line = next((line for line in text.splitlines() if marker in line), None)
+        if line is not None:
+            return cause.said(line)
+    return UNKNOWN.said(_last_words(text))
 
 
-def _unknown(text: str) -> Cause:
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(NOISE)]
-    errors = [line for line in lines if line.startswith("Error")]
-    said = next(iter(errors or lines[-1:]), None)
-    return replace(UNKNOWN, detail=f"`tart run` said: {said[:300]}") if said else UNKNOWN
+def _last_words(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith((NOISE, OURS))]
+    errors = [line for line in lines if line.lower().startswith("error")]
+    ours = [line for line in text.splitlines() if line.startswith(OURS)]
+    return next(iter(errors or lines[-1:] or ours[-1:]), "")
+
+
+def note_exit(log: Path, code: int) -> None:
+    """Add to a log how ``tart run`` ended, where its exit code says more than that all was well."""
+    if code:
+        how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        with suppress(OSError), log.open("a", encoding="utf-8") as file:
+            file.write(f"{OURS}`tart run` {how}\n")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def cut(log: Path) -> None:
+    """Empty a log that became too long; whoever appends to it goes on from its new beginning."""
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > LONGEST:
+            os.truncate(log, 0)

@@ -8,13 +8,12 @@ Each VM is one ``tart run`` process that outlives us and is found again by name 
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 
@@ -22,25 +21,22 @@ from app.domain.pools import Names, Pool
 from app.domain.world import VM, GuestLook, HostLook, VMState
 from app.ports import GuestFacts, JitConfig, VMError, VMTimeout
 from app.vm import guest
+from app.vm.causes import GUEST_SILENT
 from app.vm.command import Listed, Tart
 from app.vm.follow import Follower
 from app.vm.images import Images
 from app.vm.locks import owner_of
-from app.vm.runlog import cause_of
+from app.vm.removal import Removal
+from app.vm.runlog import cause_of, cut
 from app.vm.trouble import told_as_vm_error
 from app.vm.watch import Watch, Watched
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 APPLE_LIMIT = 2  # running macOS guests on one Mac
-PROBE_SECONDS = 10.0  # for one try to reach a guest; tart itself sets no limit
-SETUP_SECONDS = 60.0
-DELIVER_SECONDS = 30.0
 BETWEEN_PROBES = 0.2  # s
-STOP_SECONDS = 5  # then tart kills
-DELETE_TRIES = 5
 NEEDED = ("config.json", "disk.img", "nvram.bin")  # without one of them tart does not list a VM
-LOST_SECONDS = 30.0  # until a process that neither stops nor can be found by its lock is killed
 
 
 class TartBackend:
@@ -54,12 +50,13 @@ class TartBackend:
         names: Names,
         clock: Callable[[], datetime],
     ) -> None:
-        self._tart = tart
+        self._tart, self._limits = tart, tart.limits
         self._vms, self._runners = tart.home / "vms", state_dir / "runners"
         self._names, self._clock = names, clock
         self._images = Images(tart, names, state_dir / "images.json")
         self._tell: Callable[[str, str], None] = lambda _name, _ending: None
-        self._watch = Watch(self._ended)
+        self._watch = Watch(self._vms, self._ended)
+        self._removal = Removal(tart, self._watch)
         self._follower = Follower()
         self._about: dict[str, list[str]] = {}
 
@@ -68,11 +65,13 @@ class TartBackend:
         at = self._clock()
         listed = await self._tart.vms()
         with told_as_vm_error(f"cannot look at the VMs in {self._vms}"):
-            listed += self._half_made({vm.name for vm in listed})
+            listed += self._unlisted({vm.name for vm in listed})
             for vm in listed:
                 if vm.state is VMState.RUNNING and self._names.is_runner(vm.name):
-                    self._adopt(vm.name)
-            free = shutil.disk_usage(self._tart.home).free
+                    self._watch.find(vm.name)
+                    cut(self._run_log(vm.name))
+            places = [place for place in (self._tart.home, self._vms) if place.is_dir()]  # maybe two volumes
+            free = min(shutil.disk_usage(place).free for place in places or [self._tart.home])
         return HostLook(
             at=at,
             vms=tuple(self._seen(vm) for vm in listed),
@@ -81,15 +80,17 @@ class TartBackend:
             limit=APPLE_LIMIT,
         )
 
-    def _half_made(self, listed: set[str]) -> list[Listed]:
-        """Return what is left of VMs of ours that tart does not list, since a file is missing: they take space."""
-        if not self._vms.is_dir():
-            return []
-        left = [d for d in self._vms.iterdir() if d.name not in listed and self._names.is_runner(d.name)]
+    def _unlisted(self, listed: set[str]) -> list[Listed]:
+        """Return the VMs that tart left out: whole ones, and what is left of ours where a file is missing.
+
+        A list that leaves out a VM must not make us believe that it is gone; the kernel knows whether it runs.
+        """
+        found = self._vms.iterdir() if self._vms.is_dir() else ()
+        left = [directory for directory in found if directory.name not in listed]
         return [
-            Listed(d.name, VMState.RUNNING if owner_of(d) else VMState.STOPPED)
-            for d in left
-            if not all((d / file).exists() for file in NEEDED)
+            Listed(directory.name, VMState.RUNNING if owner_of(directory) else VMState.STOPPED)
+            for directory in left
+            if self._names.is_runner(directory.name) or all((directory / file).exists() for file in NEEDED)
         ]
 
     def _seen(self, vm: Listed) -> VM:
@@ -110,23 +111,29 @@ class TartBackend:
         """Boot a fresh VM, or go on waiting for one of that name that runs."""
         limit = spec.boot_timeout.total_seconds()
         stage = "clone"
+        troubles: list[VMError] = []
         now = asyncio.get_running_loop().time
         began = now()
         try:
             async with asyncio.timeout(limit):
-                process = self._adopt(name)
+                process = self._watch.find(name)
                 if process is None:
                     await self._clone(name, spec)
                     process = self._launch(name, spec)
                 image = self._images.exactly(spec.image)
                 stage = "boot"
                 cloned = now()
-                await self._until_it_answers(name, process)
+                await self._while_it_lives(name, process, self._until_it_answers(name, troubles))
                 stage = "set-up of the guest"
                 booted = now()
-                version = await self._set_up(name, spec, process)
+                version = await self._while_it_lives(name, process, self._set_up(name, spec, process))
         except TimeoutError as error:
-            msg = f"{name}: the {stage} did not end within boot_timeout = {limit:.0f} s"
+            if troubles:
+                raise troubles[-1] from error
+            msg = (
+                f"{name}: the {stage} did not end within boot_timeout = {limit:.0f} s: raise it if the Mac is just "
+                "slow, else try the image by hand"
+            )
             raise VMTimeout(msg, reason="boot_timeout") from error
         self._about[name] = [
             f"VM {name}, a fresh clone of {image}",
@@ -138,7 +145,7 @@ class TartBackend:
         async with self._tart.changing:
             # tart would replace it without a word, even where it runs.
             if (self._vms / name).exists():
-                msg = f"a VM called {name} exists and does not run: names are never used again"
+                msg = f"a VM called {name} exists and does not run: names are never used again, and the next launch takes another"
                 raise VMError(msg, reason="interrupted")
             await self._tart.clone(self._images.source(spec.image), name)
         await self._tart.configure(name, spec)
@@ -150,26 +157,53 @@ class TartBackend:
             log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             return self._watch.spawn(name, argv, env=self._tart.env, log=log_file)
 
-    async def _until_it_answers(self, name: str, process: Watched) -> None:
-        while not process.ended.is_set():
-            with suppress(VMTimeout):
-                result = await self._tart.exec(name, guest.TRUE, timeout=PROBE_SECONDS)
+    async def _while_it_lives(self, name: str, process: Watched, work: Coroutine[Any, Any, T]) -> T:
+        """Return what *work* does, or raise why the VM ended meanwhile; tart may take long to notice."""
+        working, ending = asyncio.create_task(work), asyncio.create_task(process.ended.wait())
+        try:
+            await asyncio.wait((working, ending), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise self._ended_early(name)
+        finally:
+            working.cancel()
+            ending.cancel()
+            await asyncio.gather(working, ending, return_exceptions=True)
+
+    async def _until_it_answers(self, name: str, troubles: list[VMError]) -> None:
+        """Ask until the guest answers. What keeps us from asking may pass, and is left in *troubles* if it lasts."""
+        while True:
+            try:
+                result = await self._tart.exec(name, guest.TRUE, timeout=self._limits.probe)
+                troubles.clear()
                 if result.code == 0:
                     return
-            with suppress(TimeoutError):
-                async with asyncio.timeout(BETWEEN_PROBES):
-                    await process.ended.wait()
-        raise self._ended_early(name)
+            except VMTimeout:
+                troubles.clear()
+            except VMError as error:
+                if not error.host_wide:
+                    raise
+                troubles[:] = [error]
+            await asyncio.sleep(BETWEEN_PROBES)
 
     async def _set_up(self, name: str, spec: Pool, process: Watched) -> str | None:
         command = guest.setup_command(name, spec, self._clock())
-        result = await self._tart.exec(name, command, timeout=SETUP_SECONDS, stdin=guest.setup_input(spec))
         try:
+            result = await self._tart.exec(
+                name, command, timeout=self._limits.set_up, stdin=guest.setup_input(spec)
+            )
             return guest.runner_version(result.out)
         except VMError as error:
-            if process.ended.is_set():
+            if error.reason == GUEST_SILENT.code and await self._broke_off(process):
                 raise self._ended_early(name) from error
             raise
+
+    async def _broke_off(self, process: Watched) -> bool:
+        """Whether a guest says nothing because its VM has just ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.break_off):
+                await process.ended.wait()
+        return process.ended.is_set()
 
     def _ended_early(self, name: str) -> VMError:
         cause = cause_of(self._run_log(name))
@@ -182,7 +216,7 @@ class TartBackend:
         result = await self._tart.exec(
             name,
             guest.deliver_command(name),
-            timeout=DELIVER_SECONDS,
+            timeout=self._limits.deliver,
             stdin=guest.deliver_input(jit, about),
         )
         guest.check_delivered(result.out)
@@ -191,7 +225,7 @@ class TartBackend:
     async def probe(self, name: str) -> GuestLook:
         """Ask the guest about its runner."""
         at = self._clock()
-        result = await self._tart.exec(name, guest.probe_command(name), timeout=PROBE_SECONDS)
+        result = await self._tart.exec(name, guest.probe_command(name), timeout=self._limits.probe)
         return guest.guest_look(result.out, at)
 
     async def follow(self, name: str, spec: Pool) -> None:
@@ -206,41 +240,8 @@ class TartBackend:
             msg = f"{name} is no name of ours: it is left alone"
             raise VMError(msg, reason="not_ours")
         self._about.pop(name, None)
-        for _ in range(DELETE_TRIES):
-            await self._power_off(name)
-            async with self._tart.changing:
-                if await self._tart.delete(name):
-                    break
-        else:
-            raise VMError(
-                f"tart says that {name} runs, and nothing is found that does", reason="delete_failed"
-            )
+        await self._removal.remove(name)
         await self._follower.stop(name)
-        # tart does not see a directory without a config.json, which a clone that was cut off may leave.
-        await asyncio.to_thread(shutil.rmtree, self._vms / name, ignore_errors=True)
-        if (self._vms / name).exists():
-            raise VMError(f"the directory of VM {name} cannot be removed", reason="delete_failed")
-
-    async def _power_off(self, name: str) -> None:
-        """Stop until nothing runs: a stop that comes before the lock is taken does nothing, without a word."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        while process := self._adopt(name):
-            if loop.time() - began > 2 * LOST_SECONDS:
-                raise VMTimeout(f"{name} does not stop", reason="stop_timeout")
-            if not await self._stopped(name):
-                _signal(process.pid, signal.SIGKILL if loop.time() - began > LOST_SECONDS else signal.SIGINT)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(BETWEEN_PROBES * 5):
-                    await process.ended.wait()
-
-    async def _stopped(self, name: str) -> bool:
-        """Whether tart stopped it; where tart cannot, the process is ended without it."""
-        try:
-            return await self._tart.stop(name, seconds=STOP_SECONDS)
-        except VMError as error:
-            log.warning("stop_failed", vm=name, detail=str(error))
-            return False
 
     def logs(self, name: str) -> tuple[Path, ...]:
         """Return the kept output of the VM's process and of its runner."""
@@ -266,14 +267,6 @@ class TartBackend:
         """Stop following; VMs go on."""
         await self._follower.close()
 
-    def _adopt(self, name: str) -> Watched | None:
-        known = self._watch.get(name)
-        if known is not None:
-            return known
-        with told_as_vm_error(f"cannot tell who runs {name}"):
-            pid = owner_of(self._vms / name)
-        return self._watch.adopt(name, pid) if pid else None
-
     def _ended(self, name: str) -> None:
         ending = cause_of(self._run_log(name)).code
         log.info("vm_ended", vm=name, cause=ending)
@@ -281,11 +274,6 @@ class TartBackend:
 
     def _run_log(self, name: str) -> Path:
         return self._runners / name / "run.log"
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
 
 
 def _is_mac(vm: Path) -> bool:

@@ -8,40 +8,52 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-from app.vm.process import cannot_start
+from app.vm.locks import owner
+from app.vm.runlog import note_exit
+from app.vm.trouble import cannot_start, told_as_vm_error
+
+LOOK_AGAIN = 60.0  # s
 
 
 @dataclass(eq=False, slots=True)
 class Watched:
-    """One process that is a VM."""
+    """One process that is a VM, known by its number and its start time."""
 
-    pid: int
+    process: psutil.Process
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to this process; one that merely got its number gets none."""
+        with suppress(psutil.Error):
+            self.process.send_signal(number)
 
 
 class Watch:
-    """Starts and adopts the processes that are VMs, and tells when one ends."""
+    """Starts and finds the processes that are the VMs in a directory, and tells when one ends."""
 
-    def __init__(self, on_end: Callable[[str], None]) -> None:
-        self._on_end = on_end
+    def __init__(self, vms: Path, on_end: Callable[[str], None]) -> None:
+        self._vms, self._on_end = vms, on_end
         self._watched: dict[str, Watched] = {}
 
     def spawn(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Watched:
         """Start *argv* as VM *name*, in a session of its own and with its output in *log*.
 
-        Raises VMError where the program cannot be started, OSError where there is no place for the log.
+        Raises VMError where the program cannot be started or watched, and then it does not run; OSError where
+        there is no place for the log.
         """
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            process = subprocess.Popen(
+            child = subprocess.Popen(
                 argv,
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
@@ -53,28 +65,36 @@ class Watch:
             raise cannot_start(argv[0], error) from error
         finally:
             os.close(descriptor)
-        return self._follow(name, process.pid, process.wait)
-
-    def adopt(self, name: str, pid: int) -> Watched:
-        """Watch a process that is VM *name* already; nothing new where it is watched."""
-        known = self._watched.get(name)
-        if known is not None and known.pid == pid:
-            return known
-
-        def wait() -> None:
-            try:
-                psutil.Process(pid).wait()
-            except psutil.NoSuchProcess:
-                return
-
-        return self._follow(name, pid, wait)
+        try:
+            # A child keeps its number until it was waited for, so the start time is its own.
+            return self._follow(name, psutil.Process(child.pid), lambda: note_exit(log, child.wait()))
+        except RuntimeError as error:
+            child.kill()
+            child.wait()
+            raise cannot_start(argv[0], error) from error
 
     def get(self, name: str) -> Watched | None:
-        """Return the process that is VM *name*, while it lives."""
+        """Return the process that is VM *name* as far as it is watched, while it lives."""
         return self._watched.get(name)
 
-    def _follow(self, name: str, pid: int, wait: Callable[[], object]) -> Watched:
-        watched = Watched(pid)
+    def find(self, name: str) -> Watched | None:
+        """Return the process that is VM *name*, whoever started it, and watch it from now on. Raises VMError."""
+        known = self._watched.get(name)
+        if known is not None:
+            return known
+        with told_as_vm_error(f"cannot tell who runs {name}"):
+            process = owner(self._vms / name)
+        return None if process is None else self.adopt(name, process)
+
+    def adopt(self, name: str, process: psutil.Process) -> Watched:
+        """Watch a process that is VM *name* already. Raises VMError."""
+        try:
+            return self._follow(name, process, lambda: _wait_for(process))
+        except RuntimeError as error:
+            raise cannot_start(f"a thread to watch {name}", error) from error
+
+    def _follow(self, name: str, process: psutil.Process, wait: Callable[[], object]) -> Watched:
+        watched = Watched(process)
         loop = asyncio.get_running_loop()
 
         def until_it_ends() -> None:
@@ -92,4 +112,11 @@ class Watch:
         watched.ended.set()
         if self._watched.get(name) is watched:
             del self._watched[name]
-        self._on_end(name)
+            self._on_end(name)
+
+
+def _wait_for(process: psutil.Process) -> None:
+    """Wait for the end of a process that is no child of ours, and not for that of one that got its number."""
+    while process.is_running():
+        with suppress(psutil.TimeoutExpired):
+            process.wait(LOOK_AGAIN)

@@ -67,6 +67,8 @@ def _source(home: Home, name: str) -> VM:
 def _fill(home: Home, source: VM, part: Path, name: str) -> None:
     if faults.take(home.root, "clone_unlockable", name):
         raise Failure(f"failed to lock {part}: No such file or directory")
+    if faults.take(home.root, "clone_fails", name):
+        raise Failure(faults.UNKNOWN_TEXT)
     slow = faults.take(home.root, "clone_slow", name)
     time.sleep(slow.seconds if slow else 0)
     if faults.take(home.root, "clone_disk_full", name):
@@ -110,6 +112,9 @@ def _delete_local(home: Home, name: str) -> None:
         raise Failure(f"“{name}” couldn’t be removed because you don’t have permission to access it.")
     if take_record(vm.config_file) is None:
         raise Refusal(f'VM "{name}" is running')
+    if faults.take(home.root, "delete_leaves", name):
+        vm.config_file.unlink()
+        return
     gone = home.temporary / str(uuid.uuid4()).upper()
     vm.path.rename(gone)
     remove_tree(gone)

@@ -50,6 +50,7 @@ def execute(home: Home, arguments: list[str]) -> None:
     connection = link.connect(vm, limit)
     if connection is None:
         raise Refusal(UNREACHABLE)
+    _misbehave(home, name)
     dies = faults.take(home.root, "exec_dies", name)
     connection.sendall(frames.request(command, stdin=interactive, merged=tty))
     try:
@@ -58,6 +59,19 @@ def execute(home: Home, arguments: list[str]) -> None:
         connection.setblocking(True)
         connection.sendall(frames.frame(frames.CANCEL))
         raise
+
+
+def _misbehave(home: Home, name: str) -> None:
+    if faults.take(home.root, "exec_hangs", name):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        while True:
+            signal.pause()
+    while faults.take(home.root, "exec_floods", name):
+        _write(1, b"to be or not to be, " * 10_000)
+    if faults.take(home.root, "exec_garbage", name):
+        _write(1, b"\x1b[2Jcidermill-guest delivered=7 alive=yes\n\xff\xfe ok\n")
+        raise SystemExit(0)
 
 
 def _crash() -> NoReturn:

@@ -31,7 +31,9 @@ KINDS = {
     "start_hostkey": "exit 1, VZErrorDomain Code=-9: the same on macOS 26",
     "start_aux_locked": "exit 1, VZErrorDomain Code=2: an orphan still owns the files",
     "start_host_outdated": "exit 1: the guest needs a newer macOS on the host",
+    "start_unknown": "exit 1, with a text that nobody has seen before",
     "softnet_missing": "exit 1: softnet is not in PATH",
+    "softnet_unprivileged": "exit 1: softnet ends at once, since it may not do its work",
     "restore_fails": "exit 1, VZErrorDomain Code=12, the snapshot stays",
     "suspend_fails": "`Failed to suspend the VM` on stdout, exit 1, the VM is gone",
     "ignores_sigint": "only SIGKILL ends the VM",
@@ -42,21 +44,33 @@ KINDS = {
     "guest_crash": "exit 0, `due to error`",
     "network_lost": "exit 0, the network attachment was disconnected",
     "softnet_dies": "exit 1, softnet terminated",
+    "killed": "SIGKILL ends the process",
     # of the other commands
     "hang": "the command `verb` waits for `seconds` before it does anything",
     "list_fails": "exit 1, as when a VM vanishes during the scan",
+    "list_garbage": "prints what is no JSON, exit 0",
+    "list_partial": "leaves VMs out",
     "gc_noise": "a warning about garbage collection on stderr, nothing else",
     "clone_disk_full": "exit 1, not enough space",
+    "clone_fails": "exit 1, with a text that nobody has seen before",
     "clone_unlockable": "exit 1, as when the garbage collection meets a new clone",
     "clone_slow": "copies for `seconds`, holding the global lock",
+    "set_fails": "exit 1, with a text that nobody has seen before",
+    "stop_fails": "exit 1: it may not signal the VM's process",
     "delete_fails": "exit 1, the directory could not be removed",
+    "delete_leaves": "removes config.json alone, as when it is cut off",
     "pull_slow": "the download takes `seconds` longer",
     "pull_fails": "exit 1, the connection was lost",
     "pull_unauthorized": "exit 1, 401",
     "exec_unreachable": "blocks for `agent_timeout`, then exit 1: the control socket cannot be reached",
     "exec_dies": "the connection breaks `seconds` after the command began: exit 1",
+    "exec_hangs": "never ends, whatever it is told but SIGKILL",
+    "exec_garbage": "prints what nobody asked for, exit 0",
+    "exec_floods": "prints without end",
     "lease_truncated": "`ip` meets a half-written leases file",
 }
+
+UNKNOWN_TEXT = 'Error Domain=VZErrorDomain Code=77 "Something happened that never happened before."'
 
 
 class Settings(NamedTuple):

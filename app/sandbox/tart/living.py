@@ -37,7 +37,7 @@ NOT_SUSPENDABLE = (
     '"The virtual machine configuration does not support saving." UserInfo={NSLocalizedFailure='
     "Unsupported entropy device in configuration}"
 )
-ENDINGS = ("guest_powers_off", "guest_crash", "network_lost", "softnet_dies")
+ENDINGS = ("guest_powers_off", "guest_crash", "network_lost", "softnet_dies", "killed")
 
 
 class Signals:
@@ -112,6 +112,8 @@ class Life:
         kind = faults.due(faults.read(self._home.root), ENDINGS, self._name, age)
         if kind is None or faults.take(self._home.root, kind, self._name) is None:
             return
+        if kind == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         if kind == "softnet_dies":
             self._supply.cut()
             raise Broken(SOFTNET_DIED)

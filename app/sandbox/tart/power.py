@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import suppress
 
+from app.sandbox.tart import faults
 from app.sandbox.tart.home import VM, Home
 from app.sandbox.tart.options import Spec, parse
 from app.sandbox.tart.refusals import Absent, Refusal, not_running
@@ -27,6 +28,8 @@ def stop(home: Home, arguments: list[str]) -> None:
         vm.snapshot.unlink(missing_ok=True)
     elif state == "stopped":
         raise not_running(vm.name)
+    elif faults.take(home.root, "stop_fails", vm.name):
+        raise _forbidden(vm)
     else:
         _end(vm, DEFAULT_SECONDS if seconds is None else seconds)
 
@@ -47,9 +50,11 @@ def _end(vm: VM, seconds: int) -> None:
     except ProcessLookupError:
         return
     except PermissionError as error:
-        raise Refusal(
-            f'failed to forcefully terminate the VM "{vm.name}": Operation not permitted'
-        ) from error
+        raise _forbidden(vm) from error
+
+
+def _forbidden(vm: VM) -> Refusal:
+    return Refusal(f'failed to forcefully terminate the VM "{vm.name}": Operation not permitted')
 
 
 def suspend(home: Home, arguments: list[str]) -> None:

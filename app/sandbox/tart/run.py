@@ -11,7 +11,7 @@ import time
 
 from app.sandbox.tart import faults, snapshot
 from app.sandbox.tart.home import VM, Config, Home, random_mac
-from app.sandbox.tart.living import Life, Signals
+from app.sandbox.tart.living import SOFTNET_DIED, Life, Signals
 from app.sandbox.tart.locking import flocked, take_record
 from app.sandbox.tart.power_supply import PowerSupply
 from app.sandbox.tart.refusals import Absent, Broken, Failure
@@ -32,6 +32,8 @@ START_FAILURES = {
         "Invalid virtual machine configuration., NSLocalizedFailureReason=Failed to lock auxiliary storage.}"
     ),
     "start_host_outdated": "error: host macOS version is outdated to run this virtual machine",
+    "start_unknown": faults.UNKNOWN_TEXT,
+    "softnet_unprivileged": SOFTNET_DIED,
 }
 
 

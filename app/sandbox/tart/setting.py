@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 
-from app.sandbox.tart import leaks
+from app.sandbox.tart import faults, leaks
 from app.sandbox.tart.copying import make_disk
 from app.sandbox.tart.home import GIGABYTE, VM, Config, Home, random_mac
 from app.sandbox.tart.options import Options, Spec, parse
@@ -30,6 +30,8 @@ def set_vm(home: Home, arguments: list[str]) -> None:
     options = parse(SET, arguments)
     size = options.number("--disk-size")
     vm = home.vm(options.names[0])
+    if faults.take(home.root, "set_fails", vm.name):
+        raise Failure(faults.UNKNOWN_TEXT)
     if vm.state == "suspended":
         leaks.report(home.root, "set-suspended", f"set on the suspended VM {vm.name} breaks its snapshot")
     vm.configure(_changed(vm.config(), options))

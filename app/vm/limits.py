@@ -1,0 +1,25 @@
+"""How long each step may take; what takes longer has failed, and whatever was started for it is ended.
+
+Spans of the event loop's clock, which on a Mac stands still while the Mac sleeps, as its VMs do: a boot during which
+the Mac slept for a night goes on in the morning with the seconds it had left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Seconds."""
+
+    quick: float = 30.0  # a command that reads, or changes little
+    clone: float = 120.0  # a copy-on-write clone takes 0.1 s, one across volumes copies everything
+    pull: float = 3 * 3600.0
+    probe: float = 10.0  # one try to reach a guest; tart itself sets no limit
+    set_up: float = 60.0
+    deliver: float = 30.0
+    break_off: float = 1.0  # for a VM's end to be known after its guest has broken off
+    stop: int = 5  # for tart to end a VM, then it kills
+    lost: float = 30.0  # until a process that does not stop is killed; twice that, and it is given up for now
+    delete: float = 300.0  # all of a VM's removal
