@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable
 from datetime import datetime
 
+from app.domain.pools import Target
 from app.sandbox.github_accounts import Accounts
 from app.sandbox.github_faults import Faults
 from app.sandbox.github_ground import Ground
@@ -131,6 +132,14 @@ class ModelGitHub:
         }
         payload: Json = {"zen": "Keep it logically awesome.", "hook_id": self.app_hook.id, "hook": hook}
         self.hooks.emit([(self.app_hook, payload, None)], event="ping")
+
+    def rename(self, repository: Repository, name: str) -> None:
+        """Rename a repository; its runners stay with it."""
+        former = Target.parse(repository.full_name)
+        self.accounts.rename(repository, name)
+        for runner in self.runners.registrations.values():
+            if runner.target == former:
+                runner.target = Target.parse(repository.full_name)
 
     def suspend(self, installation: Installation) -> None:
         """Suspend an installation, and say so."""

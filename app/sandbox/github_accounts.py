@@ -42,7 +42,7 @@ DEFAULT_PERMISSIONS = {
 }
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def rsa_key(use: str) -> rsa.RSAPrivateKey:
     """Return this process's RSA key for *use*; making one is slow, so there is one for each."""
     del use
@@ -75,6 +75,7 @@ class Accounts:
         self._ground = ground
         self.accounts: dict[str, Account] = {}  # by login in lower case
         self.repositories: dict[str, Repository] = {}  # by full name in lower case
+        self.renamed: dict[str, Repository] = {}  # by former full name in lower case
         self.groups: dict[str, dict[int, Group]] = {}  # by organization in lower case
         self.installations: dict[int, Installation] = {}
         self.tokens: dict[str, Token] = {}
@@ -113,6 +114,17 @@ class Accounts:
         )
         self.repositories[full_name.casefold()] = repository
         return repository
+
+    def rename(self, repository: Repository, name: str) -> None:
+        """Rename a repository; questions about its former name are sent on."""
+        former = repository.full_name.casefold()
+        del self.repositories[former]
+        repository.name = name
+        self.renamed[former] = self.repositories[repository.full_name.casefold()] = repository
+
+    def remove(self, repository: Repository) -> None:
+        """Delete a repository."""
+        del self.repositories[repository.full_name.casefold()]
 
     def add_group(
         self,
@@ -158,6 +170,15 @@ class Accounts:
         del self.installations[installation.id]
         self.tokens = {text: t for text, t in self.tokens.items() if t.installation is not installation}
 
+    def replace_key(self) -> None:
+        """Give the App another private key; whoever signs with the former one is refused."""
+        self.app.key = rsa_key("app, replaced")
+        self._ground.keep(self.app.pem)
+
+    def revoke_tokens(self) -> None:
+        """End every token at once, before its time."""
+        self.tokens.clear()
+
     def add_token(self, login: str, permissions: Mapping[str, str] | None = None) -> Token:
         """Make a personal access token, which acts for *login* and for every organization."""
         permissions = dict(DEFAULT_PERMISSIONS if permissions is None else permissions)
@@ -192,15 +213,19 @@ class Accounts:
             claims = jwt.decode(text, self.app.key.public_key(), algorithms=["RS256"], options=options)
         except jwt.PyJWTError as error:
             raise ApiError(401, "A JSON web token could not be decoded") from error
+        if text not in self._ground.secrets:
+            self._ground.keep(text)
         issuer, issued, expires = claims["iss"], claims["iat"], claims["exp"]
         if str(issuer) not in {str(self.app.id), self.app.client_id}:
             raise ApiError(401, "'Issuer' claim ('iss') must be an Integer, assigned to the app")
         if not all(isinstance(time, int | float) for time in (issued, expires)):
             raise ApiError(401, "A JSON web token could not be decoded")
         if issued > now + CLOCK_SKEW:
-            raise ApiError(401, "'Issued at' claim ('iat') must be an Integer representing a past time")
+            what = "an Integer representing the time that the assertion was issued"
+            raise ApiError(401, f"'Issued at' claim ('iat') must be {what}")
         if expires <= now:
-            raise ApiError(401, "'Expiration time' claim ('exp') must be a numeric value in the future")
+            what = "a numeric value representing the future time at which the assertion expires"
+            raise ApiError(401, f"'Expiration time' claim ('exp') must be {what}")
         if expires - now > JWT_LIFE:
             raise ApiError(401, "'Expiration time' claim ('exp') is too far in the future")
 

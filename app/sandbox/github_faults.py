@@ -17,7 +17,9 @@ class Kind(StrEnum):
     ANSWER = "answer"  # an error status with a message
     PRIMARY_LIMIT = "primary_limit"  # the quota is used up: remaining 0 and a reset time
     SECONDARY_LIMIT = "secondary_limit"  # "You have exceeded a secondary rate limit"
+    PAGE = "page"  # an answer that is not GitHub's: a proxy's page, half a JSON, nothing
     RESET = "reset"  # the connection breaks without an answer
+    CUT = "cut"  # it breaks in the middle of the answer
     HANG = "hang"  # no answer for ``seconds``, then the connection breaks
     SLOW = "slow"  # the right answer, after ``seconds``
 
@@ -30,6 +32,7 @@ class Fault:
     status: int = 502
     message: str = "Server Error"
     retry_after: int | None = None
+    as_date: bool = False  # retry_after is told as an HTTP date
     seconds: float = 0.0
     effect: bool = False  # the work was done; only the answer went wrong
 
@@ -44,14 +47,24 @@ def primary_limit(status: int = 403, *, seconds: float = 60.0) -> Fault:
     return Fault(kind=Kind.PRIMARY_LIMIT, status=status, seconds=seconds)
 
 
-def secondary_limit(status: int = 429, *, retry_after: int | None = None) -> Fault:
+def secondary_limit(status: int = 429, *, retry_after: int | None = None, as_date: bool = False) -> Fault:
     """Say that calls come too fast, with or without a hint when to come back."""
-    return Fault(kind=Kind.SECONDARY_LIMIT, status=status, retry_after=retry_after)
+    return Fault(kind=Kind.SECONDARY_LIMIT, status=status, retry_after=retry_after, as_date=as_date)
+
+
+def page(text: str, status: int = 200, *, effect: bool = False) -> Fault:
+    """Answer with a text that is not GitHub's."""
+    return Fault(kind=Kind.PAGE, status=status, message=text, effect=effect)
 
 
 def reset(*, effect: bool = False) -> Fault:
     """Break the connection; with *effect* only the answer is lost."""
     return Fault(kind=Kind.RESET, effect=effect)
+
+
+def cut(*, effect: bool = False) -> Fault:
+    """Break the connection in the middle of the answer."""
+    return Fault(kind=Kind.CUT, effect=effect)
 
 
 def hang(seconds: float, *, effect: bool = False) -> Fault:

@@ -85,6 +85,7 @@ async def serve(
         log_level="critical",
         lifespan="off",
         access_log=False,
+        date_header=False,  # the model tells its own time
         timeout_graceful_shutdown=GOODBYE,
     )
     server = _Server(config)

@@ -13,6 +13,8 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import format_datetime
 from enum import StrEnum
 
 from starlette.requests import Request
@@ -23,11 +25,10 @@ from app.sandbox.github import ModelGitHub
 from app.sandbox.github_faults import Fault, Kind
 from app.sandbox.github_shapes import Json
 from app.sandbox.github_values import ApiError, Token
-from app.sandbox.http_limits import Limits
+from app.sandbox.http_limits import SECONDARY, Limits
 
 VERSIONS = frozenset({"2022-11-28", "2026-03-10"})
 DOCUMENTATION = "https://docs.github.com/rest"
-SECONDARY = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
 
 
 class Auth(StrEnum):
@@ -88,13 +89,15 @@ class Endpoint:
 
 
 class Broken(Response):
-    """No answer: the connection ends in the middle of it."""
+    """No answer, or the beginning of one: the connection ends in the middle of it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Promise a body and return without it, which makes the server close the connection."""
+        """Promise a longer body than what is sent, which makes the server close the connection."""
         del scope, receive
-        headers = [(b"content-length", b"1")]
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % (len(self.body) + 1))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if self.body:
+            await send({"type": "http.response.body", "body": bytes(self.body), "more_body": True})
 
 
 class Face:
@@ -113,6 +116,9 @@ class Face:
             broken = await self._meet(fault, request)
             if broken is not None:
                 return broken
+        moved = self._moved(request)
+        if moved is not None:
+            return self._respond(request, moved)
         try:
             reply = await self._answer(endpoint, request)
         except ApiError as error:
@@ -127,6 +133,9 @@ class Face:
         body = await _json_body(request)
         if token is not None:
             self._limits.spend(token.text)
+            who = f"installation {token.installation.id}" if token.installation else token.account.login
+            place = request.url.path if endpoint.verb == "mint" else None
+            self._limits.weigh(request.method, endpoint.path, who, place)
             self._check_access(endpoint, request, token)
         call = Call(
             model=self._model,
@@ -137,6 +146,17 @@ class Face:
             limits=self._limits,
         )
         return endpoint.answer(call)
+
+    def _moved(self, request: Request) -> Reply | None:
+        """Send a question about a repository's former name on; by 307 what must be repeated as it is."""
+        owner, name = (request.path_params.get(key) for key in ("owner", "repo"))
+        home = self._model.accounts.renamed.get(f"{owner}/{name}".casefold())
+        if home is None:
+            return None
+        path = request.url.path.replace(f"/repos/{owner}/{name}", f"/repos/{home.full_name}", 1)
+        body = {"message": "Moved Permanently", "documentation_url": DOCUMENTATION}
+        status = 301 if request.method == "GET" else 307
+        return Reply(status=status, body=body, headers={"location": str(request.url.replace(path=path))})
 
     def _check_version(self, request: Request) -> None:
         version = request.headers.get("x-github-api-version")
@@ -173,8 +193,11 @@ class Face:
                 self._limits.exhaust(_credential(request) or "", fault.seconds)
                 return self._respond(request, _error(ApiError(fault.status, "API rate limit exceeded.")))
             case Kind.SECONDARY_LIMIT:
-                hint = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
-                return self._respond(request, _error(ApiError(fault.status, SECONDARY, hint)))
+                return self._respond(request, _error(ApiError(fault.status, SECONDARY, self._hint(fault))))
+            case Kind.PAGE:
+                return Response(fault.message, fault.status, media_type="text/html")
+            case Kind.CUT:
+                return Broken(b'{"total_count": 1, "runn')
             case Kind.RESET | Kind.HANG:
                 await asyncio.sleep(fault.seconds)
                 return Broken()
@@ -182,9 +205,16 @@ class Face:
                 await asyncio.sleep(fault.seconds)
                 return None
 
+    def _hint(self, fault: Fault) -> dict[str, str]:
+        if fault.retry_after is None:
+            return {}
+        date = format_datetime(self._model.now() + timedelta(seconds=fault.retry_after), usegmt=True)
+        return {"retry-after": date if fault.as_date else str(fault.retry_after)}
+
     def _respond(self, request: Request, reply: Reply) -> Response:
         content = b"" if reply.body is None else json.dumps(reply.body).encode()
         headers = {
+            "date": format_datetime(self._model.now(), usegmt=True),
             "x-github-media-type": "github.v3; format=json",
             "x-github-request-id": self._model.ground.hex(16).upper(),
             "x-github-api-version-selected": request.headers.get("x-github-api-version", "2022-11-28"),

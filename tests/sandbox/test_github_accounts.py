@@ -26,7 +26,7 @@ def test_a_good_jwt(clock: Clock, issuer: str) -> None:
     [
         pytest.param({"iss": "1"}, "Issuer", id="another App"),
         pytest.param({"iat": 61}, "Issued at", id="made in the future"),
-        pytest.param({"exp": -1}, "in the future", id="expired"),
+        pytest.param({"exp": -1}, "the future time", id="expired"),
         pytest.param({"exp": 601}, "too far", id="good for more than ten minutes"),
         pytest.param({"exp": "soon"}, "decoded", id="an expiry that is no number"),
     ],
