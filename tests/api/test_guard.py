@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import httpx
 import pytest
 from fastapi.routing import APIRoute
 
 from app.api import admin, health, webhooks
-from tests.api.conftest import HOST, TOKEN, Server
+from app.api.bodies import MAX_BODY
+from app.api.guard import HEADERS
+from tests.api.conftest import HOST, TOKEN, Server, signed
 
 OPEN = {("POST", "/webhooks/github"), ("GET", "/healthz"), ("GET", "/readyz")}
 ROUTES = sorted(
@@ -113,19 +114,44 @@ async def test_ours(server: Server, headers: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "headers"),
+    ("status", "method", "path", "headers"),
     [
-        pytest.param("/healthz", {}, id="an answer"),
-        pytest.param("/api/v1/status", {"authorization": ""}, id="a refusal for want of a token"),
-        pytest.param("/api/v1/slots", {"host": "evil.example"}, id="a refusal of a stranger"),
-        pytest.param("/nothing", {}, id="a route that does not exist"),
-        pytest.param("/api/v1/jobs/x", {}, id="a bad request"),
+        pytest.param(200, "GET", "/healthz", {}, id="an answer"),
+        pytest.param(401, "GET", "/api/v1/status", {"authorization": ""}, id="no token"),
+        pytest.param(401, "POST", "/webhooks/github", {}, id="no signature"),
+        pytest.param(403, "GET", "/api/v1/slots", {"host": "evil.example"}, id="a stranger"),
+        pytest.param(404, "GET", "/nothing", {}, id="a route that does not exist"),
+        pytest.param(404, "GET", "/api/v1/jobs/1", {}, id="a job that does not exist"),
+        pytest.param(405, "PUT", "/healthz", {}, id="a method that does not exist"),
+        pytest.param(
+            413,
+            "POST",
+            "/webhooks/github",
+            signed(b"") | {"content-length": str(MAX_BODY + 1)},
+            id="too large",
+        ),
+        pytest.param(422, "GET", "/api/v1/jobs/x", {}, id="a bad request"),
+        pytest.param(500, "GET", "/broken", {}, id="a failure of ours"),
     ],
 )
-async def test_headers_of_answers(server: Server, path: str, headers: dict[str, Any]) -> None:
-    """Every answer keeps a browser from sniffing, framing or storing it."""
-    answer = await server.client.get(path, headers=headers)
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["referrer-policy"] == "no-referrer"
+async def test_headers_of_answers(
+    server: Server, status: int, method: str, path: str, headers: dict[str, str]
+) -> None:
+    """Every answer is JSON, shows nothing of our insides, and keeps a browser from sniffing, framing or storing it."""
+
+    async def broken() -> None:
+        msg = "our insides"
+        raise RuntimeError(msg)
+
+    server.app.add_api_route("/broken", broken)
+    await server.passes()
+    quiet = httpx.ASGITransport(server.app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=quiet, base_url="http://localhost") as client:
+        answer = await client.request(method, path, headers={"authorization": f"Bearer {TOKEN}"} | headers)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/json"
+    assert "insides" not in answer.text
+    assert HEADERS.items() <= dict(answer.headers).items()
+    assert {"x-content-type-options", "content-security-policy", "referrer-policy", "cache-control"} <= set(
+        HEADERS
+    )
