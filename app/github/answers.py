@@ -48,6 +48,11 @@ def rows(response: Response[Any], key: str) -> list[dict[str, Any]]:
     return listed
 
 
+def total(response: Response[Any]) -> int:
+    """Return how many things GitHub says there are on all pages together."""
+    return _number(body(response), "total_count")
+
+
 def listed(response: Response[Any], what: str) -> list[dict[str, Any]]:
     """Return the objects of an answer that is a list."""
     try:

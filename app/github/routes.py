@@ -10,10 +10,11 @@ from githubkit.utils import UNSET, Unset
 
 from app.domain.jobs import WorkflowJobEvent
 from app.domain.pools import Target
-from app.github.answers import ActiveRun, active_run, full_name, jobs, listed, rows
+from app.github.answers import ActiveRun, active_run, full_name, jobs, listed, rows, total
 from app.github.session import Session
 
 PAGE = 100
+READINGS = 3  # of a list that changes while it is read
 
 Answer = Response[Any]  # read as JSON by answers.py, never by githubkit's strict models
 Rows = list[dict[str, Any]]
@@ -39,12 +40,33 @@ async def mint(
 
 
 async def runners(github: Session, target: Target, *, name: str | Unset = UNSET) -> Rows:
-    """List runners, all pages; ``name=`` narrows the list to one."""
-    actions = github.rest.actions
+    """List runners, all pages; ``name=`` narrows the list to one.
+
+    A runner that leaves while the pages are read moves the others up, one of them to a page that was read before. So
+    a list that changed meanwhile is read again, and if it never holds still, what any reading showed is returned, the
+    latest last.
+    """
+    found: Rows = []
+    for _ in range(READINGS):
+        listed, totals = await _runners(github, target, name)
+        if len(totals) <= 1:
+            return listed
+        found += listed
+    return found
+
+
+async def _runners(github: Session, target: Target, name: str | Unset) -> tuple[Rows, set[int]]:
+    """Read the list once; return it with the numbers of runners that its pages told."""
+    actions, totals = github.rest.actions, set[int]()
+
+    def read(page: Answer) -> Rows:
+        totals.add(total(page))
+        return rows(page, "runners")
+
     if target.repository:
         pages = github.rest.paginate(
             actions.async_list_self_hosted_runners_for_repo,
-            lambda page: rows(page, "runners"),
+            read,
             target.owner,
             target.repository,
             per_page=PAGE,
@@ -52,13 +74,9 @@ async def runners(github: Session, target: Target, *, name: str | Unset = UNSET)
         )
     else:
         pages = github.rest.paginate(
-            actions.async_list_self_hosted_runners_for_org,
-            lambda page: rows(page, "runners"),
-            target.owner,
-            per_page=PAGE,
-            name=name,
+            actions.async_list_self_hosted_runners_for_org, read, target.owner, per_page=PAGE, name=name
         )
-    return [row async for row in pages]
+    return [row async for row in pages], totals
 
 
 async def remove(github: Session, target: Target, registration_id: int) -> Answer:

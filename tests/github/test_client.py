@@ -68,6 +68,32 @@ async def test_registrations_follow_every_page() -> None:
 
 
 @pytest.mark.parametrize(
+    ("leaving", "asked"),
+    [
+        pytest.param([], 3, id="nobody leaves"),
+        pytest.param([1], 3 + 3, id="one leaves while the list is read: it is read again"),
+        pytest.param([1, 2], 3 + 3 + 3, id="another leaves then: and again"),
+        pytest.param([1, 2, 3], 3 + 3 + 2, id="it never holds still: all that was seen"),
+    ],
+)
+async def test_a_list_that_changes_while_it_is_read(leaving: list[int], asked: int) -> None:
+    """A runner that moves from a page not yet read to one that was is not taken for absent."""
+    stub = StubGitHub(runners={n: a_runner_row(n) for n in range(1, 10)}, page=3)
+    going = list(leaving)
+
+    async def changing(request: httpx.Request) -> httpx.Response:
+        response = await stub(request)
+        if going and request.url.path.endswith("/runners") and "page" not in request.url.params:
+            del stub.runners[going.pop(0)]
+        return response
+
+    async with connected(stub, transport=httpx.MockTransport(changing)) as client:
+        found = {one.id for one in await client.registrations(ORGANIZATION)}
+    assert set(stub.runners) <= found
+    assert len(stub.seen("GET .*runners")) == asked
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         pytest.param(httpx.Response(200, text="<html>log in first</html>"), id="a proxy's page"),
