@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from app.clock import utcnow
 from app.domain.pools import Names, Pool
-from app.ports import JitConfig
+from app.ports import JitConfig, VMError
 from app.sandbox.image import install, make_image
 from app.sandbox.tart import faults
 from app.sandbox.tart.faults import Fault
@@ -93,20 +94,18 @@ class Host:
 
     def left(self) -> list[str]:
         """Return what is left of our VMs: directories, halves of clones, processes, and what a driver must not do."""
-        vms = [vm.name for vm in (self.home / "vms").iterdir() if vm.name.startswith("mini-")]
-        halves = (
-            [entry.name for entry in (self.home / "tmp").iterdir()] if (self.home / "tmp").exists() else []
-        )
+        vms = [vm.name for vm in (self.home / "vms").glob("mini-*")]
+        halves = [entry.name for entry in (self.home / "tmp").glob("*")]
         violations = self.home / "violations.log"
         noted = violations.read_text().splitlines() if violations.exists() else []
-        return [*vms, *halves, *(" ".join(_argv(process)) for process in self._processes()), *noted]
+        return [*vms, *halves, *noted] or [" ".join(_argv(process)) for process in self._processes()]
 
     async def settled(self) -> list[str]:
         """Return what is left after a moment, in which what was killed ends."""
         with suppress(TimeoutError):
             async with asyncio.timeout(3):
                 while self.left():
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.05)
         return self.left()
 
     def _processes(self) -> list[psutil.Process]:
@@ -130,3 +129,12 @@ def _argv(process: psutil.Process) -> list[str]:
 def a_spec(**changes: Any) -> Pool:
     """Return a pool whose VMs have some seconds to boot."""
     return a_pool(**({"boot_timeout": timedelta(seconds=10)} | changes))
+
+
+async def refused(work: Coroutine[Any, Any, object] | asyncio.Task[Any], must: Must) -> None:
+    """Await *work*, which must fail, in time, as *must* says."""
+    with pytest.raises(VMError) as failed:
+        async with asyncio.timeout(20):
+            await work
+    assert (failed.value.reason, failed.value.host_wide) == (must.reason, must.host_wide), str(failed.value)
+    assert must.mend in str(failed.value)

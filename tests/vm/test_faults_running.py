@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -21,14 +22,15 @@ import pytest
 
 from app.clock import utcnow
 from app.domain.world import VMState
-from app.ports import VMError
 from app.sandbox.image import make_image
 from app.sandbox.tart.faults import Fault
 from app.vm.locks import owner
 from app.vm.runlog import LONGEST
 from app.vm.watch import Watched
-from tests.vm.faulty import JIT, RUN_SH, A, Host, Must, a_spec
+from tests.vm.faulty import JIT, RUN_SH, A, Host, Must, a_spec, refused
+from tests.vm.scarcity import open_files
 
+LONG = pytest.mark.long  # a variant of a row beside it
 HOLDER = "import fcntl,sys,time; f=open(sys.argv[1],'r+'); fcntl.lockf(f,fcntl.LOCK_EX); print(1,flush=True); time.sleep(60)"
 SLOW_LISTENER = {"run.sh": (RUN_SH, 0o755), "bin/Runner.Listener": ("#!/bin/sh\nexec sleep 60\n", 0o755)}
 
@@ -40,24 +42,18 @@ async def up(host: Host) -> Host:
     return host
 
 
-async def fails(work: Any, must: Must) -> None:
-    with pytest.raises(VMError) as failed:
-        async with asyncio.timeout(20):
-            await work
-    assert (failed.value.reason, failed.value.host_wide) == (must.reason, must.host_wide), str(failed.value)
-    assert must.mend in str(failed.value)
-
-
 # -- the VM ends under a job ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("fault", "ending"),
     [
-        pytest.param("guest_powers_off", "guest_powered_off", id="the guest powers off: the usual end"),
-        pytest.param("guest_crash", "guest_crashed", id="the guest panics"),
-        pytest.param("network_lost", "network_lost", id="the network is lost"),
-        pytest.param("softnet_dies", "softnet_died", id="softnet dies"),
+        pytest.param(
+            "guest_powers_off", "guest_powered_off", id="the guest powers off: the usual end", marks=LONG
+        ),
+        pytest.param("guest_crash", "guest_crashed", id="the guest panics", marks=LONG),
+        pytest.param("network_lost", "network_lost", id="the network is lost", marks=LONG),
+        pytest.param("softnet_dies", "softnet_died", id="softnet dies", marks=LONG),
         pytest.param("killed", "vm_killed", id="a signal ends tart run"),
     ],
 )
@@ -74,7 +70,7 @@ async def test_a_vm_ends_while_it_is_set_up(host: Host) -> None:
     """The VM's own end is the reason, not the guest that broke off, and nobody waits for the guest."""
     make_image(host.home, "sequoia", SLOW_LISTENER)
     host.faults(Fault("guest_crash", seconds=0.5))
-    await fails(host.backend.start(A, a_spec()), Must("guest_crashed", "free space"))
+    await refused(host.backend.start(A, a_spec()), Must("guest_crashed", "free space"))
 
 
 async def test_the_log_of_a_vm_is_gone(up: Host) -> None:
@@ -99,18 +95,26 @@ async def test_the_log_of_a_vm_is_huge(up: Host) -> None:
 @pytest.mark.parametrize(
     ("fault", "limits", "must"),
     [
-        pytest.param("exec_hangs", {"probe": 0.5}, Must("guest_silent", "guest agent"), id="exec hangs"),
-        pytest.param("exec_garbage", {}, Must("guest_silent", "guest agent"), id="exec answers garbage"),
+        pytest.param(
+            "exec_hangs", {"probe": 0.5}, Must("guest_silent", "guest agent"), id="exec hangs", marks=LONG
+        ),
+        pytest.param(
+            "exec_garbage", {}, Must("guest_silent", "guest agent"), id="exec answers garbage", marks=LONG
+        ),
         pytest.param("exec_floods", {}, Must("output_flood", "not to be trusted"), id="exec floods us"),
         pytest.param(
-            "exec_unreachable", {}, Must("guest_silent", "guest agent"), id="the agent is not there"
+            "exec_unreachable",
+            {},
+            Must("guest_silent", "guest agent"),
+            id="the agent is not there",
+            marks=LONG,
         ),
     ],
 )
 async def test_a_guest_does_not_answer(up: Host, fault: str, limits: dict[str, float], must: Must) -> None:
     """A guest that cannot be asked is an error in time, never an answer, and the command is gone."""
     up.faults(Fault(fault), agent_timeout=0.1)
-    await fails(up.another(**limits).probe(A), must)
+    await refused(up.another(**limits).probe(A), must)
     assert up.commands("exec") == []
 
 
@@ -119,7 +123,11 @@ async def test_a_guest_does_not_answer(up: Host, fault: str, limits: dict[str, f
     [
         pytest.param("exec_hangs", {"deliver": 0.5}, Must("guest_silent", "guest agent"), id="exec hangs"),
         pytest.param(
-            "exec_garbage", {}, Must("delivery_unconfirmed", "it is asked"), id="exec answers garbage"
+            "exec_garbage",
+            {},
+            Must("delivery_unconfirmed", "it is asked"),
+            id="exec answers garbage",
+            marks=LONG,
         ),
         pytest.param("exec_dies", {}, Must("delivery_unconfirmed", "it is asked"), id="exec breaks off"),
     ],
@@ -127,7 +135,7 @@ async def test_a_guest_does_not_answer(up: Host, fault: str, limits: dict[str, f
 async def test_a_delivery_fails(up: Host, fault: str, limits: dict[str, float], must: Must) -> None:
     """A delivery without the guest's own word is an error, which holds no JIT config, and follows nothing."""
     up.faults(Fault(fault))
-    await fails(up.another(**limits).deliver(A, a_spec(), JIT), must)
+    await refused(up.another(**limits).deliver(A, a_spec(), JIT), must)
     assert up.commands("exec") == []
 
 
@@ -155,7 +163,7 @@ async def test_a_delivery_fails(up: Host, fault: str, limits: dict[str, float], 
 async def test_a_look_fails(host: Host, fault: Fault, limits: dict[str, float], must: Must) -> None:
     """A look that failed raises, since unknown is not absent; the next one is as good as any."""
     host.faults(fault)
-    await fails(host.another(**limits).look(), must)
+    await refused(host.another(**limits).look(), must)
     host.faults()
     assert {vm.name for vm in (await host.backend.look()).vms} == {"sequoia"}
 
@@ -195,11 +203,11 @@ async def test_free_space_is_that_of_the_vms_volume(host: Host, elsewhere: Path)
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(Fault("stop_fails"), id="tart stop fails"),
+        pytest.param(Fault("stop_fails"), id="tart stop fails", marks=LONG),
         pytest.param(Fault("hang", verb="stop", seconds=60), id="tart stop hangs"),
         pytest.param(Fault("ignores_sigint"), id="the guest does not heed it"),
         pytest.param(Fault("delete_leaves"), id="tart delete leaves a directory"),
-        pytest.param(Fault("slot_release_slow", seconds=0.5), id="the place is given up late"),
+        pytest.param(Fault("slot_release_slow", seconds=0.5), id="the place is given up late", marks=LONG),
     ],
 )
 async def test_a_removal_succeeds_all_the_same(up: Host, fault: Fault) -> None:
@@ -225,17 +233,18 @@ async def test_a_removal_succeeds_all_the_same(up: Host, fault: Fault) -> None:
 async def test_a_removal_fails(up: Host, fault: Fault, limits: dict[str, float], must: Must) -> None:
     """A removal that was not confirmed is an error; the next try succeeds."""
     up.faults(fault)
-    await fails(up.another(**limits).delete(A), must)
+    await refused(up.another(**limits).delete(A), must)
     assert up.vm().exists()
     up.faults()
     await up.backend.delete(A)
     assert not up.vm().exists()
 
 
+@pytest.mark.long
 async def test_a_removal_has_a_limit_of_its_own(up: Host) -> None:
     """However many steps it takes, all of them together end in time."""
     up.faults(Fault("hang", verb="delete", seconds=60))
-    await fails(up.another(delete=0.5).delete(A), Must("delete_timeout", "tried again"))
+    await refused(up.another(delete=0.5).delete(A), Must("delete_timeout", "tried again"))
 
 
 @pytest.fixture
@@ -252,7 +261,7 @@ def stranger(host: Host) -> Iterator[subprocess.Popen[bytes]]:
 
 async def test_a_stranger_holds_the_lock(host: Host, stranger: subprocess.Popen[bytes]) -> None:
     """A process that holds a VM's lock and is no `tart run` of it is named, and lives."""
-    await fails(host.backend.delete(A), Must("lock_held", f"process {stranger.pid}"))
+    await refused(host.backend.delete(A), Must("lock_held", f"process {stranger.pid}"))
     assert stranger.poll() is None
 
 
@@ -262,7 +271,7 @@ async def test_nobody_is_named_as_the_locks_holder(host: Host) -> None:
     make_image(host.home, A, {})
     with (host.vm() / "config.json").open("r+") as file:
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-        await fails(host.backend.delete(A), Must("owner_unknown", "lsof"))
+        await refused(host.backend.delete(A), Must("owner_unknown", "lsof"))
 
 
 def test_a_number_that_went_to_another_process() -> None:
@@ -305,6 +314,7 @@ async def without_tart(host: Host, task: asyncio.Task[Any]) -> Path:
     return host.program.rename(host.program.with_name("tart.new"))
 
 
+@pytest.mark.long
 async def test_tart_is_replaced_while_a_guest_boots(host: Host) -> None:
     """While `brew upgrade` replaces tart, a boot goes on, and ends well when tart is back."""
     host.faults(Fault("exec_unreachable", count=1), agent_timeout=0.5)
@@ -322,12 +332,13 @@ async def test_tart_is_gone_for_good_while_a_guest_boots(host: Host) -> None:
     host.faults(Fault("agent_never_answers"), agent_timeout=0.1)
     task = asyncio.create_task(host.backend.start(A, a_spec(boot_timeout=timedelta(seconds=4))))
     away = await without_tart(host, task)
-    await fails(task, Must("tart_missing", "brew install", True))
-    await fails(host.backend.delete(A), Must("tart_missing", "brew install", True))
+    await refused(task, Must("tart_missing", "brew install", True))
+    await refused(host.backend.delete(A), Must("tart_missing", "brew install", True))
     assert host.pid() == 0  # it was stopped without tart
     away.rename(host.program)
 
 
+@pytest.mark.long
 async def test_the_mac_sleeps_for_a_night(host: Host) -> None:
     """The wall clock jumps, in the middle of a boot and of a removal; no limit of ours is measured by it."""
     jumps = iter(range(1000))
@@ -337,3 +348,16 @@ async def test_the_mac_sleeps_for_a_night(host: Host) -> None:
     assert (await host.backend.probe(A)).runner_alive
     assert (await host.backend.look()).vms
     await host.backend.delete(A)
+
+
+async def test_a_life_leaves_nothing_in_this_process(host: Host) -> None:
+    """No open file, thread or task of ours is left of a VM that came, ran and went."""
+    await asyncio.to_thread(host.log)  # whose thread stays for the next one
+    before = len(open_files()), threading.active_count(), len(asyncio.all_tasks())
+    await host.backend.start(A, a_spec())
+    await host.backend.deliver(A, a_spec(), JIT)
+    await host.backend.look()
+    await host.backend.delete(A)
+    await host.end_of()
+    await host.backend.look()
+    assert (len(open_files()), threading.active_count(), len(asyncio.all_tasks())) == before

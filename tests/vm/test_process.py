@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count, islice
 from pathlib import Path
 
 import psutil
@@ -18,6 +13,7 @@ import pytest
 from app.ports import VMError, VMTimeout
 from app.vm.causes import Cause
 from app.vm.process import run
+from tests.vm.scarcity import no_threads, open_files, room_for
 
 ENV = {"PATH": "/bin:/usr/bin"}
 LATE = Cause("too_late", "wait longer")
@@ -78,22 +74,6 @@ async def test_the_polite_signal_comes_first(tmp_path: Path) -> None:
     assert (tmp_path / "heard").exists()
 
 
-def open_files() -> list[int]:
-    return sorted(int(entry.name) for entry in Path("/dev/fd").iterdir())
-
-
-@contextmanager
-def room_for(files: int) -> Iterator[None]:
-    """Let this process open only so many files more."""
-    before, used = resource.getrlimit(resource.RLIMIT_NOFILE), open_files()
-    free = (number for number in count() if number not in used)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (next(islice(free, files, None)), before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
 @pytest.mark.parametrize("files", range(0, 12, 2))
 async def test_no_more_open_files(files: int) -> None:
     """However few files may be opened, a command runs or is refused as the host's trouble; nothing of it is left."""
@@ -109,12 +89,8 @@ async def test_no_more_open_files(files: int) -> None:
 
 async def test_no_more_threads() -> None:
     """A command whose end nobody could wait for is refused, and does not go on."""
-    usual = threading.stack_size(2**46)  # more than there is
-    try:
-        with pytest.raises(VMError) as refused:
-            await run(SLEEPER, env=ENV, late=LATE, timeout=5)
-    finally:
-        threading.stack_size(usual)
+    with no_threads(), pytest.raises(VMError) as refused:
+        await run(SLEEPER, env=ENV, late=LATE, timeout=5)
     assert (refused.value.reason, refused.value.host_wide) == ("host_exhausted", True)
     while children():
         await asyncio.sleep(0)
