@@ -160,6 +160,15 @@ def test_a_large_body_does_not_pass(proxy: Proxy) -> None:
     assert all(len(body) <= 1_000_000 for *_, body in proxy.origin.seen)
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/webhooks/github"), ("GET", "/nothing")])
+def test_https_is_asked_for(proxy: Proxy, method: str, path: str) -> None:
+    """Every answer has browsers and clients keep to HTTPS."""
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
+    connection.request(method, path)
+    assert connection.getresponse().headers["strict-transport-security"] == "max-age=31536000"
+    connection.close()
+
+
 def test_the_entrypoint_parses() -> None:
     """The entrypoint is a script that sh can read, and it puts no secret into an argument."""
     script = ROOT / "deploy/tunnel/entrypoint.sh"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from app.api.connection import HEAD_BYTES
 from app.sandbox.github import ModelGitHub
 from app.sandbox.github_faults import answer, reset
 from app.sandbox.tart import faults
@@ -48,6 +49,7 @@ async def troubled() -> Rig:
         first = rig.model.queue("acme/app", "build", LABELS, seconds=1.0)
         await rig.until(lambda: first.status == "in_progress")
         await while_it_works(rig)
+        assert b"headers are too large" in await talk(rig, b"GET / HTTP/1.1\r\nx: " + b"x" * HEAD_BYTES)
         breaking = {"runner_history": "INSERT", "delivery": "INSERT"}
         with closing(sqlite3.connect(rig.place / "state" / "cidermill.db")) as database:
             for table, verb in breaking.items():
@@ -120,6 +122,15 @@ async def hostile() -> Rig:
         await rig.keep_answers("afterwards")
     assert [job.conclusion for job in jobs] == ["success", "success"]
     return rig
+
+
+async def talk(rig: Rig, sent: bytes) -> bytes:
+    """Send bytes to the server, and return all that it says before it ends the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.server.port)
+    writer.write(sent)
+    said = await reader.read()
+    writer.close()
+    return said
 
 
 async def while_it_works(rig: Rig) -> None:
