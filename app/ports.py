@@ -25,13 +25,20 @@ class OutsideError(Exception):
 
 
 class GitHubUnavailable(OutsideError):
-    """GitHub could not answer now (5xx, time-out, rate limit): wait, at least ``retry_after`` where it said so."""
+    """GitHub could not answer now (5xx, time-out, rate limit): wait, at least ``retry_after`` where it said so.
+
+    ``maybe_done`` is False only where GitHub certainly did nothing of what was asked: it was not reached, or refused
+    for a limit, or we did not even ask.
+    """
 
     code = "github_unavailable"
 
-    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after: timedelta | None = None, maybe_done: bool = True
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.maybe_done = maybe_done
 
 
 class GitHubRefused(OutsideError):

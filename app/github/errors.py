@@ -113,13 +113,14 @@ def read(error: GitHubException, doing: str) -> tuple[OutsideError | Denied, Exc
             return origin, None
         case RequestFailed():
             return _answered(origin, doing), origin
-        case httpx.TimeoutException():
-            return GitHubUnavailable(f"GitHub did not answer in time when asked to {doing}"), origin
         case httpx.ConnectError():
-            return GitHubUnavailable(_unreachable(origin, doing)), origin
+            return GitHubUnavailable(_unreachable(origin, doing), maybe_done=False), origin
+        case httpx.TimeoutException():
+            msg = f"GitHub did not answer in time when asked to {doing}"
+            return GitHubUnavailable(msg, maybe_done=_maybe_done(origin)), origin
         case httpx.TransportError():
-            kind = type(origin).__name__
-            return GitHubUnavailable(f"The connection to GitHub broke ({kind}) when asked to {doing}"), None
+            msg = f"The connection to GitHub broke ({type(origin).__name__}) when asked to {doing}"
+            return GitHubUnavailable(msg, maybe_done=_maybe_done(origin)), None
         case _:
             kind = type(origin).__name__
             return GitHubUnavailable(f"No usable answer of GitHub ({kind}) when asked to {doing}"), None
@@ -130,7 +131,9 @@ def _answered(error: RequestFailed, doing: str) -> OutsideError | Denied:
     status = response.status_code
     if status >= 500 or status == 408:
         msg = f"GitHub answered {status} when asked to {doing}"
-        return GitHubUnavailable(msg, retry_after=retry_after(response))
+        return GitHubUnavailable(
+            msg, retry_after=retry_after(response), maybe_done=_changes(response.request)
+        )
     return Denied(
         doing,
         status=status,
@@ -140,6 +143,20 @@ def _answered(error: RequestFailed, doing: str) -> OutsideError | Denied:
         moved=bool(response.history),
         clock_ahead=utcnow() - server_time(response.headers),
     )
+
+
+def _maybe_done(error: httpx.TransportError) -> bool:
+    if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
+        return False
+    try:
+        return _changes(error.request)
+    except RuntimeError:  # it does not know its request
+        return True
+
+
+def _changes(request: httpx.Request) -> bool:
+    """Whether *request* does anything at GitHub that matters to the caller; what asks for a token does not."""
+    return request.method != "GET" and not request.url.path.endswith(TOKEN_ROUTE)
 
 
 def _unreachable(error: httpx.ConnectError, doing: str) -> str:

@@ -45,7 +45,7 @@ class Pace:
                 f"CiderMill asks GitHub for {PER_MINUTE} new things a minute and {PER_HOUR} an hour at most, and "
                 f"{self._label} has used that up: could not {doing}; next turn in {max(1, round(at - now))} s"
             )
-            raise GitHubUnavailable(msg, retry_after=wait)
+            raise GitHubUnavailable(msg, retry_after=wait, maybe_done=False)
         self._take(at)
         if at > now:
             await asyncio.sleep(at - now)

@@ -84,7 +84,7 @@ class Quota:
     def _limited(self, doing: str, wait: timedelta) -> GitHubUnavailable:
         seconds = max(1, round(wait.total_seconds()))
         msg = f"GitHub's rate limit for {self.label} is reached: could not {doing}; next question in {seconds} s"
-        return GitHubUnavailable(msg, retry_after=wait)
+        return GitHubUnavailable(msg, retry_after=wait, maybe_done=False)
 
 
 def is_limit(response: httpx.Response) -> bool:

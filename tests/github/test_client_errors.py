@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from collections.abc import Iterator
@@ -115,6 +116,100 @@ async def test_what_a_failed_mint_becomes(answer: Forced, error: type[OutsideErr
     assert stub.runners == {}
 
 
+@pytest.mark.parametrize(
+    ("route", "answer", "maybe"),
+    [
+        pytest.param(HOSTED, httpx.ConnectError("refused"), False, id="not reached"),
+        pytest.param(HOSTED, httpx.ConnectTimeout("slow"), False, id="not reached in time"),
+        pytest.param(HOSTED, httpx.ReadTimeout("slow"), True, id="not answered in time"),
+        pytest.param(HOSTED, httpx.ReadError("reset"), True, id="broken off"),
+        pytest.param(HOSTED, httpx.Response(502), True, id="an outage"),
+        pytest.param(HOSTED, httpx.Response(201, text="ok"), True, id="an answer that cannot be read"),
+        pytest.param(HOSTED, problem(403, "secondary rate limit"), False, id="refused for a limit"),
+        pytest.param(
+            "POST .*access_tokens", httpx.Response(502), False, id="an outage where tokens are made"
+        ),
+        pytest.param(
+            "POST .*access_tokens", httpx.ReadTimeout("slow"), False, id="a token not given in time"
+        ),
+        pytest.param("GET .*installation", httpx.Response(502), False, id="an outage at the look-up"),
+        pytest.param("GET .*installation", httpx.ReadError("reset"), False, id="a look-up broken off"),
+    ],
+)
+async def test_whether_a_mint_may_have_registered(route: str, answer: Forced, maybe: bool) -> None:
+    """Only where GitHub certainly did nothing is that said, and then nothing was registered."""
+    stub = StubGitHub()
+    stub.force(route, *[answer] * 3)
+    async with connected(stub) as client:
+        with pytest.raises(GitHubUnavailable) as caught:
+            await client.mint(ORGANIZATION, **MINT)
+    assert caught.value.maybe_done is maybe
+    assert stub.runners == {}
+
+
+async def test_what_was_not_even_asked() -> None:
+    """Within a limit, and over our own budget, nothing is asked, and so nothing was done."""
+    stub, clock = StubGitHub(), Seconds()
+    stub.force("GET .*runners", problem(429, "slow down"))
+    async with connected(stub, clock=clock) as client:
+        with pytest.raises(GitHubUnavailable):
+            await client.registrations(ORGANIZATION)
+        with pytest.raises(GitHubUnavailable, match="rate limit") as limited:
+            await client.mint(ORGANIZATION, **MINT)
+        clock.now += 61
+        made = [
+            asyncio.create_task(client.mint(ORGANIZATION, **(MINT | {"name": f"mini-{number}"})))
+            for number in range(9)
+        ]
+        with pytest.raises(GitHubUnavailable, match="60 new things a minute") as over:
+            await asyncio.gather(*made)
+        for task in made:
+            task.cancel()
+        await asyncio.gather(*made, return_exceptions=True)
+    assert (limited.value.maybe_done, over.value.maybe_done) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("route", "elsewhere"),
+    [
+        pytest.param("GET .*runners", "https://evil.test/x", id="another host"),
+        pytest.param("GET .*installation", "http://api.github.test/x", id="without TLS"),
+        pytest.param("POST .*access_tokens", "https://api.github.test:8443/x", id="another port"),
+        pytest.param("DELETE .*runners", "https://evil.test/x", id="a removal"),
+    ],
+)
+async def test_a_way_that_leads_elsewhere(route: str, elsewhere: str) -> None:
+    """A redirect to another host, port or scheme is not followed: whoever is there would learn our token."""
+    stub = StubGitHub(runners={1: {"id": 1, "name": "mini-mac-1"}})
+    stub.force(route, *[httpx.Response(307, headers={"location": elsewhere})] * 3)
+    async with connected(stub) as client:
+        with pytest.raises(GitHubRefused, match="github_api_url"):
+            await client.deregister(ORGANIZATION, name="mini-mac-1", registration_id=None)
+    assert not [one for one in stub.requests if str(one.url) == elsewhere]
+
+
+async def test_a_page_that_lies_elsewhere() -> None:
+    """Nor is a link to a next page that is not where GitHub is."""
+    stub = StubGitHub()
+    link = {"link": '<https://evil.test/orgs/acme/actions/runners?page=2>; rel="next"'}
+    page = {"total_count": 1, "runners": [{"id": 1, "name": "x"}]}
+    stub.force("GET .*runners", httpx.Response(200, json=page, headers=link))
+    async with connected(stub) as client:
+        with pytest.raises(GitHubRefused, match=r"points to https://evil\.test"):
+            await client.registrations(ORGANIZATION)
+    assert {one.url.host for one in stub.requests} == {"api.github.test"}
+
+
+@pytest.mark.parametrize("target", [None, ORGANIZATION], ids=["who we are", "where it is installed"])
+async def test_an_app_id_that_is_wrong(target: Target | None) -> None:
+    """GitHub says 404 to an App that there is not: that names the App id, and not an App that is not installed."""
+    stub = StubGitHub()
+    stub.force("GET (/app|.*installation)$", problem(404, "Integration not found"))
+    async with connected(stub) as client:
+        with pytest.raises(GitHubRefused, match="github_app_id names no App"):
+            await (client.registrations(target) if target else client.whoami())
+
+
 async def test_a_long_answer_is_cut() -> None:
     """GitHub's words are kept short, on one line, and without what looks like a token."""
     stub = StubGitHub()
@@ -171,6 +266,12 @@ async def test_what_changes_nothing_twice_is_asked_again(verb: str, failures: li
         pytest.param(limited(429, x_ratelimit_remaining="0"), 60, id="primary, no reset"),
         pytest.param(
             limited(403, x_ratelimit_remaining="0", x_ratelimit_reset="soon"), 60, id="primary, nonsense"
+        ),
+        pytest.param(
+            limited(403, x_ratelimit_remaining="0", x_ratelimit_reset=str(NOW - 900)), 1, id="primary, past"
+        ),
+        pytest.param(
+            limited(403, x_ratelimit_remaining="0", x_ratelimit_reset="9" * 15), 3600, id="primary, absurd"
         ),
         pytest.param(
             limited(403, "You have exceeded a secondary rate limit.", x_ratelimit_remaining="4000"),
