@@ -11,6 +11,7 @@ import fcntl
 import os
 import struct
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -64,12 +65,13 @@ def owner(vm: Path) -> psutil.Process | None:
 
 
 def is_run(process: psutil.Process, name: str) -> bool:
-    """Whether a process is the ``tart run`` of VM *name*; one that may not be looked at is not."""
-    try:
-        argv = process.cmdline()
-    except psutil.Error:
-        return False
-    return "run" in argv[1:] and argv[-1] == name
+    """Whether a process is the ``tart run`` of VM *name*; where its arguments may not be read, whether it is tart."""
+    with suppress(psutil.Error):
+        try:
+            return _runs(process.cmdline(), name)
+        except psutil.AccessDenied:
+            return process.name() == "tart"
+    return False
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -80,5 +82,13 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def stray(name: str) -> psutil.Process | None:
-    """Return a ``tart run`` of VM *name* found by its arguments, for a VM whose lock file is gone."""
-    return next((process for process in psutil.process_iter() if is_run(process, name)), None)
+    """Return a ``tart run`` of ours of VM *name* by its arguments alone, for a VM whose lock file is gone."""
+    for process in psutil.process_iter(["cmdline"]):
+        argv = process.info["cmdline"] or []
+        if _runs(argv, name) and "--no-graphics" in argv:
+            return process
+    return None
+
+
+def _runs(argv: Sequence[str], name: str) -> bool:
+    return "run" in argv[1:] and argv[-1] == name

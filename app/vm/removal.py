@@ -16,7 +16,7 @@ import structlog
 
 from app.ports import VMError, VMTimeout
 from app.vm.command import Tart
-from app.vm.locks import is_alive, is_run, stray
+from app.vm.locks import stray
 from app.vm.refusals import LATE
 from app.vm.watch import Watch, Watched
 
@@ -61,7 +61,7 @@ class Removal:
         now = asyncio.get_running_loop().time
         began = now()
         while process := self._watch.find(name) or await self._find_stray(name):
-            if not is_run(process.process, name) and is_alive(process.process):
+            if not process.is_run(name):
                 raise _held(name, process)
             if now() - began > 2 * self._limits.lost:
                 msg = f"process {process.process.pid}, which is VM {name}, does not end: reboot the Mac"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from app.vm.locks import owner
+from app.vm.locks import is_alive, is_run, owner
 from app.vm.runlog import note_exit
 from app.vm.trouble import cannot_start, told_as_vm_error
 
@@ -30,7 +30,12 @@ class Watched:
     """One process that is a VM, known by its number and its start time."""
 
     process: psutil.Process
+    is_child: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def is_run(self, name: str) -> bool:
+        """Whether it is the ``tart run`` of VM *name*, or has ended; else somebody else holds the VM's lock."""
+        return self.is_child or is_run(self.process, name) or not is_alive(self.process)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to this process; one that merely got its number gets none."""
@@ -67,7 +72,8 @@ class Watch:
             os.close(descriptor)
         try:
             # A child keeps its number until it was waited for, so the start time is its own.
-            return self._follow(name, psutil.Process(child.pid), lambda: note_exit(log, child.wait()))
+            watched = Watched(psutil.Process(child.pid), is_child=True)
+            return self._follow(name, watched, lambda: note_exit(log, child.wait()))
         except RuntimeError as error:
             child.kill()
             child.wait()
@@ -89,12 +95,11 @@ class Watch:
     def adopt(self, name: str, process: psutil.Process) -> Watched:
         """Watch a process that is VM *name* already. Raises VMError."""
         try:
-            return self._follow(name, process, lambda: _wait_for(process))
+            return self._follow(name, Watched(process), lambda: _wait_for(process))
         except RuntimeError as error:
             raise cannot_start(f"a thread to watch {name}", error) from error
 
-    def _follow(self, name: str, process: psutil.Process, wait: Callable[[], object]) -> Watched:
-        watched = Watched(process)
+    def _follow(self, name: str, watched: Watched, wait: Callable[[], object]) -> Watched:
         loop = asyncio.get_running_loop()
 
         def until_it_ends() -> None:
