@@ -169,37 +169,6 @@ async def test_what_was_not_even_asked() -> None:
     assert (limited.value.maybe_done, over.value.maybe_done) == (False, False)
 
 
-@pytest.mark.parametrize(
-    ("route", "elsewhere"),
-    [
-        pytest.param("GET .*runners", "https://evil.test/x", id="another host"),
-        pytest.param("GET .*installation", "http://api.github.test/x", id="without TLS"),
-        pytest.param("POST .*access_tokens", "https://api.github.test:8443/x", id="another port"),
-        pytest.param("DELETE .*runners", "https://evil.test/x", id="a removal"),
-    ],
-)
-async def test_a_way_that_leads_elsewhere(route: str, elsewhere: str) -> None:
-    """A redirect to another host, port or scheme is not followed: whoever is there would learn our token."""
-    stub = StubGitHub(runners={1: {"id": 1, "name": "mini-mac-1"}})
-    stub.force(route, *[httpx.Response(307, headers={"location": elsewhere})] * 3)
-    async with connected(stub) as client:
-        with pytest.raises(GitHubRefused, match="github_api_url"):
-            await client.deregister(ORGANIZATION, name="mini-mac-1", registration_id=None)
-    assert not [one for one in stub.requests if str(one.url) == elsewhere]
-
-
-async def test_a_page_that_lies_elsewhere() -> None:
-    """Nor is a link to a next page that is not where GitHub is."""
-    stub = StubGitHub()
-    link = {"link": '<https://evil.test/orgs/acme/actions/runners?page=2>; rel="next"'}
-    page = {"total_count": 1, "runners": [{"id": 1, "name": "x"}]}
-    stub.force("GET .*runners", httpx.Response(200, json=page, headers=link))
-    async with connected(stub) as client:
-        with pytest.raises(GitHubRefused, match=r"points to https://evil\.test"):
-            await client.registrations(ORGANIZATION)
-    assert {one.url.host for one in stub.requests} == {"api.github.test"}
-
-
 @pytest.mark.parametrize("target", [None, ORGANIZATION], ids=["who we are", "where it is installed"])
 async def test_an_app_id_that_is_wrong(target: Target | None) -> None:
     """GitHub says 404 to an App that there is not: that names the App id, and not an App that is not installed."""

@@ -151,6 +151,37 @@ async def test_an_app_that_is_not_installed() -> None:
         assert await client.registrations(ORGANIZATION) == ()
 
 
+@pytest.mark.parametrize(
+    ("route", "elsewhere"),
+    [
+        pytest.param("GET .*runners", "https://evil.test/x", id="another host"),
+        pytest.param("GET .*installation", "http://api.github.test/x", id="without TLS"),
+        pytest.param("POST .*access_tokens", "https://api.github.test:8443/x", id="another port"),
+        pytest.param("DELETE .*runners", "https://evil.test/x", id="a removal"),
+    ],
+)
+async def test_a_way_that_leads_elsewhere(route: str, elsewhere: str) -> None:
+    """A redirect to another host, port or scheme is not followed: whoever is there would learn our token."""
+    stub = StubGitHub(runners={1: {"id": 1, "name": "mini-mac-1"}})
+    stub.force(route, *[httpx.Response(307, headers={"location": elsewhere})] * 3)
+    async with connected(stub) as client:
+        with pytest.raises(GitHubRefused, match="github_api_url"):
+            await client.deregister(ORGANIZATION, name="mini-mac-1", registration_id=None)
+    assert not [one for one in stub.requests if str(one.url) == elsewhere]
+
+
+async def test_a_page_that_lies_elsewhere() -> None:
+    """Nor is a link to a next page that is not where GitHub is."""
+    stub = StubGitHub()
+    link = {"link": '<https://evil.test/orgs/acme/actions/runners?page=2>; rel="next"'}
+    page = {"total_count": 1, "runners": [{"id": 1, "name": "x"}]}
+    stub.force("GET .*runners", httpx.Response(200, json=page, headers=link))
+    async with connected(stub) as client:
+        with pytest.raises(GitHubRefused, match=r"points to https://evil\.test"):
+            await client.registrations(ORGANIZATION)
+    assert {one.url.host for one in stub.requests} == {"api.github.test"}
+
+
 @pytest.mark.parametrize("version", ["2026-03-10", "2022-11-28"])
 @pytest.mark.parametrize("base", ["https://api.github.test", "https://ghes.test/api/v3"])
 async def test_every_request_is_marked(version: str, base: str) -> None:
