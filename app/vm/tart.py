@@ -145,7 +145,10 @@ class TartBackend:
         async with self._tart.changing:
             # tart would replace it without a word, even where it runs.
             if (self._vms / name).exists():
-                msg = f"a VM called {name} exists and does not run: names are never used again, and the next launch takes another"
+                msg = (
+                    f"a VM called {name} exists and does not run: names are never used again, and the next launch "
+                    "takes another"
+                )
                 raise VMError(msg, reason="interrupted")
             await self._tart.clone(self._images.source(spec.image), name)
         await self._tart.configure(name, spec)

@@ -131,10 +131,11 @@ def a_spec(**changes: Any) -> Pool:
     return a_pool(**({"boot_timeout": timedelta(seconds=10)} | changes))
 
 
-async def refused(work: Coroutine[Any, Any, object] | asyncio.Task[Any], must: Must) -> None:
-    """Await *work*, which must fail, in time, as *must* says."""
+async def refused(work: Coroutine[Any, Any, object] | asyncio.Task[Any], must: Must) -> str:
+    """Await *work*, which must fail, in time, as *must* says, and return its sentence."""
     with pytest.raises(VMError) as failed:
         async with asyncio.timeout(20):
             await work
     assert (failed.value.reason, failed.value.host_wide) == (must.reason, must.host_wide), str(failed.value)
     assert must.mend in str(failed.value)
+    return str(failed.value)

@@ -135,7 +135,8 @@ async def test_a_guest_does_not_answer(up: Host, fault: str, limits: dict[str, f
 async def test_a_delivery_fails(up: Host, fault: str, limits: dict[str, float], must: Must) -> None:
     """A delivery without the guest's own word is an error, which holds no JIT config, and follows nothing."""
     up.faults(Fault(fault))
-    await refused(up.another(**limits).deliver(A, a_spec(), JIT), must)
+    said = await refused(up.another(**limits).deliver(A, a_spec(), JIT), must)
+    assert JIT.encoded not in said
     assert up.commands("exec") == []
 
 

@@ -127,6 +127,16 @@ def test_set_up_twice_is_once(inside: Guest) -> None:
     assert (inside.guard / NAME / "image-hook").read_text() == "/image/hook.sh\n"
 
 
+def test_an_image_without_perl(inside: Guest) -> None:
+    """An image that lacks what macOS brings is refused for that reason, before anything is installed."""
+    command = guest.setup_command(NAME, a_pool(), utcnow())
+    said = inside.run(command, guest.setup_input(a_pool()), PATH="/nowhere")
+    with pytest.raises(VMError, match="no perl") as refused:
+        guest.runner_version(said)
+    assert refused.value.reason == "image_unfit"
+    assert not inside.guard.exists()
+
+
 def test_the_runner_version_is_told(inside: Guest) -> None:
     """The image's record tells the runner's version; without one the listener is asked; else it is unknown."""
     assert inside.set_up() is None
