@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.api.context import BEARER, Context, Ctx, admin
 from app.api.models import HealthOut, ReadyOut, Refusal
 from app.api.warnings import warnings_of
+from app.db.trouble import trouble_of
 
 router = APIRouter(tags=["health"])
 
@@ -34,8 +35,12 @@ async def readyz(context: Ctx, response: Response) -> ReadyOut:
 async def _problems(context: Context) -> AsyncIterator[str]:
     try:
         await context.reader.is_intact()
+        trouble = await context.store.trouble()
     except SQLAlchemyError as error:
-        yield f"The database does not answer: {type(error).__name__}."
+        yield f"The database does not answer: {trouble_of(error) or type(error).__name__}."
+    else:
+        if trouble:
+            yield f"The database takes nothing: {trouble}."
     if context.health.github is None:
         yield f"GitHub credentials: {context.health.github_trouble}."
     sight = context.reconciler.sight

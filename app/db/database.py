@@ -3,7 +3,8 @@
 One writer thread, and every write is whole, in a ``BEGIN IMMEDIATE`` transaction on it: a read-then-write is atomic
 without a lock, nobody waits in SQLite's busy handler, and the event loop never waits for a disk. Commits are
 synced (``synchronous=FULL``): what was answered with a 202 survives a power cut. Reads have threads of their own,
-so that a page of history does not hold up a webhook.
+so that a page of history does not hold up a webhook. A disk that is full, or a lock that another program holds, fails
+every write until it is over, and is then over by itself: nothing is remembered of it but the sentence in ``trouble``.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.db.trouble import trouble_of
 
 R = TypeVar("R")
 READERS = 2
@@ -22,12 +27,15 @@ BATCH = 128  # writes that share one transaction at the most
 PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
-    "busy_timeout=5000",
+    "busy_timeout=2000",  # ms; a webhook may wait for two of them, and GitHub for 10 s
     "foreign_keys=ON",
     "journal_size_limit=67108864",
     "trusted_schema=OFF",
 )
 
+
+# Changes nothing, and yet is written: SQLite does not compare.
+TOUCH = text("UPDATE alembic_version SET version_num = version_num")
 
 Work = Callable[[Connection], Any]  # its result goes to whoever asked for it
 Batch = list[tuple[Work, "asyncio.Future[Any]"]]
@@ -68,6 +76,7 @@ class Database:
         self._readers = None if inline else ThreadPoolExecutor(READERS, thread_name_prefix="db-read")
         self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
         self._flushing: asyncio.Task[None] | None = None
+        self.trouble: str | None = None  # what kept the last write from being made, and the mend
 
     async def write(self, work: Callable[[Connection], R]) -> R:
         """Run *work* on the writer thread, and return once it is durable; it is whole, or it never was.
@@ -81,6 +90,13 @@ class Database:
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush(self._writer))
         return await future
+
+    async def trouble_now(self) -> str | None:
+        """Return what keeps us from writing, as far as known; what was in the way is tried again first."""
+        if self.trouble is not None:
+            with suppress(SQLAlchemyError):
+                await self.write(lambda connection: connection.execute(TOUCH))
+        return self.trouble
 
     async def read(self, work: Callable[[Connection], R]) -> R:
         """Run *work* on a reader thread, on one consistent view of the database."""
@@ -101,7 +117,10 @@ class Database:
         self._flushing = None
 
     async def _commit(self, writer: ThreadPoolExecutor, batch: Batch) -> list[Any]:
-        """Return what became of each: all in one transaction, or, where one fails, each in its own."""
+        """Return what became of each: all in one transaction, or, where one fails, each in its own.
+
+        What no write can be made for now is not tried once more for each: each would wait as long as the first.
+        """
         works = [work for work, _ in batch]
 
         def together(connection: Connection) -> list[Any]:
@@ -112,9 +131,16 @@ class Database:
             outcome: list[Any] | BaseException
             (outcome,) = await asyncio.gather(shared, return_exceptions=True)
             if not isinstance(outcome, BaseException):
+                self.trouble = None
                 return outcome
+            self.trouble = trouble_of(outcome)
+            if self.trouble is not None:
+                return [outcome] * len(works)
         each = (self._on(writer, self._writing, work) for work in works)
-        return await asyncio.gather(*each, return_exceptions=True)
+        outcomes = await asyncio.gather(*each, return_exceptions=True)
+        for each_outcome in outcomes:
+            self.trouble = trouble_of(each_outcome) if isinstance(each_outcome, BaseException) else None
+        return outcomes
 
     async def _on(self, executor: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], R]) -> R:
         loop = asyncio.get_running_loop()

@@ -1,7 +1,10 @@
 """Bring the database file to the revision this program needs, or stop with a clear reason.
 
 A file that has data is copied beside itself first (``cidermill.db.before-REVISION``), each migration is one
-transaction, and broken references stop the start.
+transaction, and broken references stop the start. Each start reads the whole structure of the file (``quick_check``)
+and writes to it once, so that damage, a full disk or a lock is told at once and not by the first webhook. Comparing
+every index with its table too (``integrity_check``) would take eight times as long: 6 s instead of 0.8 s with a month
+of 100,000 jobs (270 MB).
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
-from app.db.database import open_engine
+from app.db.database import TOUCH, open_engine
+from app.db.trouble import DAMAGED, UNWRITABLE, trouble_of
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -28,19 +33,43 @@ class DatabaseUnusable(Exception):
 def upgrade(path: Path) -> str:
     """Migrate the file at *path*, creating it if there is none; return the revision it is at now."""
     # Alembic costs 0.1 s and 10 MB, and most starts find nothing to do: it is imported when needed.
+    wanted = head_revision()
     try:
-        at, wanted = current_revision(path), head_revision()
+        at = current_revision(path)
+        if at is not None and at > wanted:
+            msg = (
+                f"{path} was written by a newer version of CiderMill (revision {at}): upgrade CiderMill, or put "
+                f"the copy {path.name}.before-{at} back"
+            )
+            raise DatabaseUnusable(msg)
         if at != wanted:
             if at is not None:
                 _back_up(path, wanted)
             _migrate(path, wanted)
-    except sqlite3.DatabaseError as error:
-        msg = (
-            f"{path} is not a usable SQLite database ({error}): "
-            "restore a backup, or move it away to start with an empty one"
-        )
+        else:
+            _write_once(path)
+    except (sqlite3.DatabaseError, DBAPIError) as error:
+        msg = f"the database {path} cannot be used ({_said(error)}): {trouble_of(error) or DAMAGED}"
+        raise DatabaseUnusable(msg) from error
+    except OSError as error:
+        msg = f"the database {path} cannot be used ({error.strerror}): {UNWRITABLE}"
         raise DatabaseUnusable(msg) from error
     return wanted
+
+
+def _said(error: sqlite3.Error | DBAPIError) -> str:
+    """Return SQLite's own words, without the statement that SQLAlchemy adds to them."""
+    return str(error.orig if isinstance(error, DBAPIError) else error)
+
+
+def _write_once(path: Path) -> None:
+    """Write to the file without changing it. Raises DBAPIError where that cannot be done."""
+    engine = open_engine(path)
+    try:
+        with engine.begin() as connection:
+            connection.execute(TOUCH)
+    finally:
+        engine.dispose()
 
 
 def current_revision(path: Path) -> str | None:

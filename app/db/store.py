@@ -70,6 +70,10 @@ class Store:
         self._db = database
         self._pools = tuple(pools)
 
+    async def trouble(self) -> str | None:
+        """Return what keeps anything from being written, and the mend; None: nothing that is known."""
+        return await self._db.trouble_now()
+
     async def configure(self, pools: Sequence[Pool]) -> None:
         """Take *pools* as the ones in force, and give every job that is not over its pool by them."""
         self._pools = tuple(pools)
