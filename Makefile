@@ -2,10 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SEEDS := 1-100
+HOURS := 0.5
+MINUTES := 0
 export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 
-.PHONY: help demo run test check format bench lock clean
+.PHONY: help demo run test check simulate format bench lock clean
 
 help: ## Say what there is to make
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -27,6 +30,9 @@ check: $(VENV)/dev ## Format, lint, types, import layers, scripts, docs
 	$(BIN)/shellcheck --severity=style $$(git ls-files '*.sh' .ci/run)
 	$(BIN)/hadolint Dockerfile.tunnel
 	$(BIN)/python -m pytest -q tests/test_docs.py
+
+simulate: $(VENV)/dev ## Storms on virtual time: SEEDS=1-1000 HOURS=0.5 MINUTES=5
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --hours $(HOURS) --minutes $(MINUTES)
 
 format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff format .

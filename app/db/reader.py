@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, text
+from sqlalchemy import Connection, Row, bindparam, func, select, text
 
 from app.db.database import Database
 from app.db.rows import COOLDOWN, DELIVERY, FLAG, HISTORY, JOB, RUNNER, cooldown_from, job_from, runner_from
@@ -50,8 +50,6 @@ LINE = text(
     JOB.c.fork,
 )
 
-HELD_AT_ONCE = 8  # jobs to be asked about in one pass
-
 # Two walks along partial indexes, whose conditions stand here word for word so that SQLite sees that they apply.
 LIVE_OR_OWED = text(
     """
@@ -66,6 +64,22 @@ LIVE_OR_OWED = text(
 ).columns(*RUNNER.c)
 
 
+# What a pass reads is built once: building a statement costs more than running it.
+HELD_AT_ONCE = 8  # jobs to be asked about in one pass
+UNSETTLED = (
+    # By GitHub's word they run, on a runner of ours that is gone.
+    select(JOB)
+    .join(RUNNER, RUNNER.c.name == JOB.c.runner)
+    .where(JOB.c.status == JobStatus.IN_PROGRESS, RUNNER.c.state == RunnerState.GONE),
+    # Held back, and never asked about: "queued" and "waiting" alternate, and the last to arrive may be the older.
+    select(JOB)
+    .where(JOB.c.status == JobStatus.WAITING, JOB.c.checked_at.is_(None), JOB.c.pool.is_not(None))
+    .order_by(JOB.c.received_at)
+    .limit(HELD_AT_ONCE),
+)
+WORK = select(JOB).where(JOB.c.runner.in_(bindparam("names", expanding=True))).order_by(JOB.c.received_at)
+COOLDOWNS = select(COOLDOWN)
+IS_DRAINING = select(FLAG.c.name).where(FLAG.c.name == DRAINING)
 UNKNOWN = text("SELECT value FROM json_each(:guids) WHERE value NOT IN (SELECT guid FROM delivery)")
 
 
@@ -116,8 +130,8 @@ class Reader:
                 runners=runners,
                 work=_work(connection, [runner.name for runner in runners]),
                 unsettled=_unsettled(connection),
-                cooldowns=tuple(map(cooldown_from, connection.execute(select(COOLDOWN)))),
-                draining=connection.execute(select(FLAG).where(FLAG.c.name == DRAINING)).first() is not None,
+                cooldowns=tuple(map(cooldown_from, connection.execute(COOLDOWNS))),
+                draining=connection.execute(IS_DRAINING).first() is not None,
             )
 
         return await self._db.read(work)
@@ -291,22 +305,8 @@ def _runners(connection: Connection) -> tuple[Runner, ...]:
 def _work(connection: Connection, names: Sequence[str]) -> dict[str, Job]:
     if not names:
         return {}
-    query = select(JOB).where(JOB.c.runner.in_(names)).order_by(JOB.c.received_at)
-    return {str(row.runner): job_from(row) for row in connection.execute(query)}
+    return {str(row.runner): job_from(row) for row in connection.execute(WORK, {"names": names})}
 
 
 def _unsettled(connection: Connection) -> tuple[Job, ...]:
-    """Return the jobs that run, by GitHub's word, on a runner of ours that is gone, and held ones never asked about."""
-    running = (
-        select(JOB)
-        .join(RUNNER, RUNNER.c.name == JOB.c.runner)
-        .where(JOB.c.status == JobStatus.IN_PROGRESS, RUNNER.c.state == RunnerState.GONE)
-    )
-    # "queued" and "waiting" alternate and their events carry no order: the last to arrive may be the older.
-    held = (
-        select(JOB)
-        .where(JOB.c.status == JobStatus.WAITING, JOB.c.checked_at.is_(None), JOB.c.pool.is_not(None))
-        .order_by(JOB.c.received_at)
-        .limit(HELD_AT_ONCE)
-    )
-    return tuple(job_from(row) for query in (running, held) for row in connection.execute(query))
+    return tuple(job_from(row) for query in UNSETTLED for row in connection.execute(query))

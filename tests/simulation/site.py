@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -36,10 +37,12 @@ from app.sandbox.host import ModelHost
 from app.sandbox.lives import Pace, RunnerLives
 from tests.builders import NOW, a_pool
 from tests.simulation.layers import Fuse, Layer, Port
+from tests.simulation.trace import Trace
 from tests.simulation.trouble import Latency, Trouble
 from tests.simulation.witness import Witness
 
 BELL = 5.0  # seconds, as app.timers rings
+MIN_FREE_DISK_GB = 30.0
 GITHUB_WAITS = 10.0  # seconds for an answer to a webhook
 STEP = 0.5
 
@@ -144,6 +147,9 @@ class Site:
         self.github = DirectGitHub(self.model, latency=self.trouble.github_latency)
         self.witness = Witness(self)
         self.process: Process | None = None
+        self.trace = Trace()
+        self.spells: Counter[str] = Counter()  # that last
+        self.hooks_out = False
         self.vanishing: Callable[[github_hooks.Delivery], bool] = lambda _: False
         self._carrier = Carrier(self.model, in_process(self.model, self._receive))
 
@@ -183,18 +189,21 @@ class Site:
         """Start a process; the one before must have ended."""
         fuse = fuse or Fuse()
         variant, witness, metrics = self.variant, self.witness, Metrics()
-        store = Port(Store(self.database, self.pools), fuse.layer, witness.store)
+        trace = self.trace.layer
+        store = Port(Store(self.database, self.pools), fuse.layer, trace("store"), witness.store)
         reconciler = variant.reconciler(
             Setup(
                 names=self.names,
                 pools=self.pools,
                 slots=tuple(str(n + 1) for n in range(self.slots)),
-                min_free_disk_gb=0.0,
+                min_free_disk_gb=MIN_FREE_DISK_GB,
             ),
             store=store,
             reader=Reader(self.database),
-            github=Port(self.github, fuse.layer, *variant.github, witness.github, self.trouble.github),
-            vms=Port(self.host, fuse.layer, *variant.host, witness.host, self.trouble.host),
+            github=Port(
+                self.github, fuse.layer, *variant.github, trace("github"), witness.github, self.trouble.github
+            ),
+            vms=Port(self.host, fuse.layer, *variant.host, trace("host"), witness.host, self.trouble.host),
             metrics=metrics,
             clock=self.our_clock,
             chance=self.rng,
@@ -238,7 +247,7 @@ class Site:
         if self.process is not None:
             setup = self.reconciler.setup
             await self.reconciler.configure(
-                Setup(names=setup.names, pools=pools, slots=setup.slots, min_free_disk_gb=0.0)
+                Setup(names=setup.names, pools=pools, slots=setup.slots, min_free_disk_gb=MIN_FREE_DISK_GB)
             )
 
     # -- what is there ---------------------------------------------------------------------------
@@ -268,7 +277,8 @@ class Site:
     # -- webhooks --------------------------------------------------------------------------------
 
     async def _receive(self, delivery: github_hooks.Delivery) -> int:
-        if self.process is None:
+        self.trace.add(f"webhook {delivery.action} {delivery.guid[:8]}", quiet=True)
+        if self.process is None or self.hooks_out:
             return 502
         if self.vanishing(delivery):
             return 202

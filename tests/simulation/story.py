@@ -16,6 +16,7 @@ from app.sandbox.github_values import Job
 from tests.builders import a_pool
 from tests.simulation.layers import Fuse
 from tests.simulation.site import Site, Variant
+from tests.simulation.spells import SPELLS, come_and_go
 from tests.simulation.trouble import CALM, Latency, Rates
 
 HOUR = 3600.0
@@ -77,6 +78,16 @@ STORM = Rates(
     hook_late=0.1,
     hook_twice=0.1,
     hook_vanishes=0.05,
+    hook_out=1,
+    host_sick=1,
+    strangers=1,
+    disk_full=1,
+    image_lost=1,
+    github_out=1,
+    suspended=1,
+    ghosts=2,
+    idle_reaped=1,
+    outdated=0.5,
     process_crashes=10,
     clock_jumps=4,
     operator=12,
@@ -118,6 +129,7 @@ class Story:
             self._set_rates(self.rates)
             processes = asyncio.create_task(self._keep_running())
             chances = [asyncio.create_task(self._often(*kind)) for kind in self._kinds()]
+            chances += [asyncio.create_task(self._beset(kind)) for kind in SPELLS]
             await self._lasts(self.hours * HOUR)
             for task in chances:
                 task.cancel()
@@ -147,12 +159,21 @@ class Story:
             (rates.vm_crashes, "_crash_vm"),
             (rates.clock_jumps, "_jump"),
             (rates.process_crashes / 2, "_kill"),
+            (rates.ghosts, "_ghost"),
+            (rates.image_lost, "_lose_image"),
         ]
 
     async def _often(self, an_hour: float, what: str) -> None:
         while an_hour > 0:
             await asyncio.sleep(self.site.rng.expovariate(an_hour / HOUR))
+            self.site.trace.add(what.strip("_"))
             await getattr(self, what)()
+
+    async def _beset(self, kind: str) -> None:
+        an_hour: float = getattr(self.rates, kind)
+        while an_hour > 0:
+            await asyncio.sleep(self.site.rng.expovariate(an_hour / HOUR))
+            await come_and_go(self.site, kind)
 
     async def _lasts(self, seconds: float, *, until_drained: bool = False) -> None:
         """Let time pass; what the witness saw ends it early."""
@@ -217,9 +238,17 @@ class Story:
             self.site.process.fuse.burn()
 
     async def _crash_vm(self) -> None:
-        running = self.site.host.running
+        running = [vm for vm in self.site.host.running if self.site.names.is_runner(vm.name)]
         if running:
             self.site.trouble.crash(self.site.rng.choice(running).name)
+
+    async def _ghost(self) -> None:
+        self.site.trouble.injected["ghosts"] += 1
+        self.site.model.runners.ghosts += 1
+
+    async def _lose_image(self) -> None:
+        self.site.trouble.injected["image_lost"] += 1
+        self.site.host.images.clear()
 
     async def _jump(self) -> None:
         self.site.skew = timedelta(seconds=self.site.rng.choice((0, 0, 30, -60, 90, 600)))
@@ -246,10 +275,12 @@ class Story:
     async def _calm_down(self) -> None:
         site = self.site
         site.skew = max(site.skew, timedelta(0))
+        site.model.runners.ghosts = 0
         site.pools = POOLS
         while site.process is None:
             await asyncio.sleep(1)
         await site.operate(site.process.store.set_draining(draining=False))
+        await site.operate(site.process.store.forget_failures())
         await site.operate(site.configure(*POOLS))
         for job in self.jobs:
             site.model.workflows.approve(job)
@@ -266,7 +297,5 @@ class Story:
         )
 
     def _vanishes(self, delivery: Delivery) -> bool:
-        # Nobody asks GitHub for queued jobs yet, so these must arrive some time.
-        if delivery.action not in {"in_progress", "completed"}:
-            return False
-        return self.site.trouble.strikes(self.site.trouble.rates.hook_vanishes)
+        del delivery
+        return self.site.trouble.strikes("hook_vanishes")

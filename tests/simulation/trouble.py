@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.ports import VMError
+from app.ports import GitHubUnavailable, VMError
 from app.sandbox import github_faults as faults
 from app.sandbox.github_faults import Fault
 from app.sandbox.host import ModelHost
@@ -22,7 +23,7 @@ NEVER = 1e6  # seconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """How often things go wrong: shares of calls, or times an hour where it says so."""
+    """How often things go wrong: shares of calls or webhooks, or times an hour where it says so."""
 
     look: float = 0.0  # the host's list fails
     boot_fails: float = 0.0
@@ -34,13 +35,23 @@ class Rates:
     probe: float = 0.0
     delete: float = 0.0
     vm_crashes: float = 0.0  # an hour
+    host_sick: float = 0.0  # an hour: every boot fails for a while, as with a locked keychain
+    strangers: float = 0.0  # an hour: a stranger's VM takes a place for a while
+    disk_full: float = 0.0  # an hour: too little room for a while
+    image_lost: float = 0.0  # an hour: an image can no longer be cloned and must be prepared anew
     github_fails: float = 0.0
     github_lost: float = 0.0  # done, and its answer lost
     github_limits: float = 0.0
+    github_out: float = 0.0  # an hour: no call is answered for a while
+    suspended: float = 0.0  # an hour: the App is suspended on an account for a while
+    ghosts: float = 0.0  # an hour: the next runner's registration vanishes as it connects
+    idle_reaped: float = 0.0  # an hour: GitHub drops idle runners for a while
+    outdated: float = 0.0  # an hour: GitHub turns the runner's version away for a while
     hook_unreachable: float = 0.0
     hook_late: float = 0.0
     hook_twice: float = 0.0
-    hook_vanishes: float = 0.0  # of those that say a job began or ended
+    hook_vanishes: float = 0.0  # it never comes, and GitHub's log says that it did
+    hook_out: float = 0.0  # an hour: nothing arrives for a while
     process_crashes: float = 0.0  # an hour
     clock_jumps: float = 0.0  # an hour
     operator: float = 0.0  # an hour
@@ -59,7 +70,7 @@ CALM = Rates()
 
 @dataclass(slots=True)
 class Trouble:
-    """Makes it happen."""
+    """Makes it happen, and counts it."""
 
     host_model: ModelHost
     add_fault: Callable[[str, Fault], None]
@@ -67,9 +78,16 @@ class Trouble:
     rates: Rates = CALM
     latency: Latency = field(default_factory=Latency)
     silent: set[str] = field(default_factory=set)
+    injected: Counter[str] = field(default_factory=Counter)
+    host_sick: bool = False
+    github_out: bool = False
 
-    def strikes(self, rate: float) -> bool:
-        return rate > 0 and self.rng.random() < rate
+    def strikes(self, kind: str) -> bool:
+        """Whether trouble of a kind, a field of Rates, comes now."""
+        rate: float = getattr(self.rates, kind)
+        struck = rate > 0 and self.rng.random() < rate
+        self.injected[kind] += struck
+        return struck
 
     def host(self, verb: str, call: Call) -> Call:
         async def passed(*args: Any, **kwargs: Any) -> Any:
@@ -78,7 +96,7 @@ class Trouble:
             if verb == "start":
                 self._prepare_boot(args[0])
             answer = await call(*args, **kwargs)
-            if verb == "deliver" and self.strikes(self.rates.deliver_lost):
+            if verb == "deliver" and self.strikes("deliver_lost"):
                 raise VMError("the delivery's answer was lost", reason="deliver_lost")
             return answer
 
@@ -86,12 +104,14 @@ class Trouble:
 
     def github(self, verb: str, call: Call) -> Call:
         async def passed(*args: Any, **kwargs: Any) -> Any:
-            rates = self.rates
-            if self.strikes(rates.github_fails):
+            if self.github_out:
+                await asyncio.sleep(self.github_latency())
+                raise GitHubUnavailable("GitHub is out")
+            if self.strikes("github_fails"):
                 self.add_fault(verb, faults.answer(502))
-            elif self.strikes(rates.github_lost):
+            elif self.strikes("github_lost"):
                 self.add_fault(verb, faults.hang(10, effect=True))
-            elif self.strikes(rates.github_limits):
+            elif self.strikes("github_limits"):
                 self.add_fault(verb, faults.primary_limit(seconds=60))
             return await call(*args, **kwargs)
 
@@ -101,27 +121,24 @@ class Trouble:
         return self.rng.uniform(*self.latency.verb)
 
     def _fail_before(self, verb: str, args: tuple[Any, ...]) -> None:
-        rates = self.rates
-        rate = {
-            "look": rates.look,
-            "start": rates.boot_fails,
-            "deliver": rates.deliver_fails,
-            "probe": rates.probe,
-            "delete": rates.delete,
-        }.get(verb, 0.0)
+        if verb == "start" and self.host_sick:
+            raise VMError("the keychain is locked", reason="host_locked", host_wide=True)
         if verb == "probe" and args[0] in self.silent:
             raise VMError(f"{args[0]} does not answer", reason="guest_silent")
-        if self.strikes(rate):
+        kinds = {"start": "boot_fails", "deliver": "deliver_fails"} | {
+            v: v for v in ("look", "probe", "delete")
+        }
+        if verb in kinds and self.strikes(kinds[verb]):
             raise VMError(f"{verb} fails, by the rates", reason=f"{verb}_failed")
 
     def _prepare_boot(self, name: str) -> None:
         seconds = self.rng.uniform(*self.latency.boot)
-        if self.strikes(self.rates.boot_dies):
+        if self.strikes("boot_dies"):
             asyncio.get_running_loop().call_later(seconds / 2, self.crash, name)
-        if self.strikes(self.rates.silent):
+        if self.strikes("silent"):
             self.silent.add(name)
         # The host reads it when the call behind this one begins, before anything else can happen.
-        self.host_model.boot_seconds = NEVER if self.strikes(self.rates.boot_hangs) else seconds
+        self.host_model.boot_seconds = NEVER if self.strikes("boot_hangs") else seconds
 
     def crash(self, name: str) -> None:
         """Let a VM that still runs end as if its guest had panicked."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from app.db.rows import HISTORY, JOB, job_from
+from app.db.rows import HISTORY, JOB
 from app.domain.jobs import JobStatus
 from app.domain.pools import pool_for
 from app.domain.runners import TRANSITIONS, RunnerState
@@ -105,9 +105,9 @@ class Witness:
             self.note(f"{name} is registered while it has a registration")
 
     def _starts(self, name: str) -> None:
-        host = self._site.host
-        if name not in host.vms and len(host.running) >= host.limit:
-            self.note(f"{name} is started on a host without room")
+        # A stranger may have come since the last look; our own VMs we know.
+        if name not in self._site.host.vms and len(self._ours_running()) >= self._site.slots:
+            self.note(f"{name} is started beside {self._ours_running()}")
 
     def _delivers(self, name: str, jit: JitConfig) -> None:
         if jit.encoded in self._delivered:
@@ -171,8 +171,8 @@ class Witness:
                 continue
             if job.status != "completed" and job.run.verdict is None:
                 left.append(f"job {job.id} is {job.status} at GitHub, {known.get(job.id, 'unknown')} to us")
-            elif known.get(job.id) is not JobStatus.COMPLETED:
-                left.append(f"job {job.id} is over at GitHub, {known.get(job.id, 'unknown')} to us")
+            elif known.get(job.id, JobStatus.COMPLETED) is not JobStatus.COMPLETED:  # or nobody ever told us
+                left.append(f"job {job.id} is over at GitHub, {known[job.id]} to us")
         return left
 
     def is_served(self, job: Job) -> bool:
@@ -196,4 +196,6 @@ class Witness:
 
     def _known_jobs(self) -> dict[int, JobStatus]:
         with self._site.database.engine.begin() as connection:
-            return {job.id: job.status for job in map(job_from, connection.execute(select(JOB)))}
+            return {
+                row.id: JobStatus(row.status) for row in connection.execute(select(JOB.c.id, JOB.c.status))
+            }
