@@ -228,7 +228,7 @@ class Performer:
         if not removed:
             guest = await self._probe(runner.name)
         job = world.work.get(runner.name)
-        over = job is not None and job.status is JobStatus.COMPLETED
+        over = job is not None and job.status is JobStatus.COMPLETED and job.checked_at is not None
         if may_destroy(removed=removed, guest=guest, over=over):
             if action.again:
                 # Nobody ever used the name at GitHub, and it is free there again.
@@ -348,6 +348,7 @@ class Performer:
             run = await self._ask(self._github.run(job.repository, job.run_id)) if wanted else None
         except NotFound:
             await self._store.end_job(job.id, at=now, note="GitHub no longer knows the job")
+            await self._store.mark_checked(job.id, at=now)
         except (GitHubUnavailable, GitHubRefused):
             # What we know stands, and the launch goes on; where it must not, the plan sees that fork is unknown.
             if job.status is JobStatus.QUEUED:
@@ -357,6 +358,9 @@ class Performer:
             if run is not None and run.status == JobStatus.COMPLETED:
                 note = f"its run is over ({run.conclusion}), although GitHub still lists the job as queued"
                 await self._store.end_job(job.id, at=now, note=note)
+            elif job.status is JobStatus.COMPLETED and event.status is JobStatus.IN_PROGRESS:
+                log.warning("job_goes_on", job=job.id, detail="a webhook called it completed, GitHub does not")
+                await self._store.reopen(job.id, at=now)
             else:
                 await self._store.observe(event, at=now, fork=run.fork if run else None)
 

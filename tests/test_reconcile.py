@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from app.db.store import Delivery
 from app.domain.runners import StopRequest
+from app.github.webhook import job_event
 from app.sandbox import github_faults as faults
 from app.sandbox.github_runners import registration_deleted
 from app.sandbox.github_values import Job
@@ -302,6 +304,28 @@ async def test_crash_between_any_two_steps(tmp_path: Path, after: bool) -> None:
             site.check()
             assert job.conclusion == "success", f"ended at call {n}: {fuse.trail}"
     assert n > 15
+
+
+async def test_a_forged_end(tmp_path: Path) -> None:
+    """A signed webhook that calls a running job completed long ago ends nothing: GitHub is asked first."""
+    async with a_site(tmp_path) as site:
+        process = site.start()
+        job = queue(site, seconds=1200.0)
+        await site.until(lambda: job.status == "in_progress")
+        await site.pass_time(30)
+        forged = {
+            "status": "completed",
+            "completed_at": "2020-01-01T00:00:00Z",
+            "runner_name": job.runner_name,
+        }
+        event = job_event(
+            site.model.shapes.job(job) | forged, site.model.shapes.repository(job.run.repository)
+        )
+        await process.store.record(Delivery(guid="forged", event="workflow_job"), event, at=site.our_clock())
+        site.reconciler.wake()
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert job.conclusion == "success"
 
 
 async def test_time_limits(tmp_path: Path) -> None:

@@ -156,6 +156,13 @@ class Store:
             )
         )
 
+    async def reopen(self, job_id: int, *, at: datetime) -> None:
+        """Take back that a job is over: a webhook said so, and GitHub, asked at *at*, says that it runs."""
+        values = {"status": JobStatus.IN_PROGRESS, "conclusion": None, "completed_at": None, "checked_at": at}
+        await self._db.write(
+            lambda connection: connection.execute(update(JOB).where(JOB.c.id == job_id).values(**values))
+        )
+
     async def claim(self, runner: Runner) -> None:
         """Take a slot for a new runner. Raises SlotTaken."""
 

@@ -115,9 +115,12 @@ def merge(job: Job | None, event: WorkflowJobEvent, *, at: datetime) -> Job:
         # Queued and waiting alternate, and their events carry no order: only asking settles it.
         doubt = event.source is Source.WEBHOOK
         return replace(known, status=event.status, checked_at=None if doubt else job.checked_at)
+    # That a job is over is believed; before a VM that works on is ended for it, GitHub is asked.
+    doubt = _is_over(event) and event.source is Source.WEBHOOK
     return replace(
         known,
         status=event.status,
+        checked_at=None if doubt else job.checked_at,
         conclusion=event.conclusion or job.conclusion,
         runner=event.runner or job.runner,
         started_at=_started(event) or job.started_at,

@@ -251,9 +251,10 @@ def _review_busy(case: Case) -> Action | None:
     over = case.job_over
     if over is not None and over < POWER_OFF:
         return None
-    if over is not None and over >= SILENT:
+    if over is not None and over >= SILENT and job is not None:
         # GitHub is done with the job, and the registration was good for one: whatever the guest says, or does not.
-        return Stop(runner=runner, reason="job_completed")
+        confirmed = job.checked_at is not None
+        return Stop(runner=runner, reason="job_completed") if confirmed else CheckJob(job.id)
     if over is None and job is not None and not case.world.is_unlisted(runner):
         return None  # as it should be
     if guest is None or case.now - guest.at > GUEST_LOOK_LASTS:

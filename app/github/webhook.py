@@ -22,6 +22,8 @@ from app.domain.jobs import JobStatus, WorkflowJobEvent
 ACTIONS = frozenset({"queued", "waiting", "in_progress", "completed"})
 SIGNATURE = re.compile(r"sha256=([0-9a-f]{64})", re.ASCII)
 REPOSITORY = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}", re.ASCII)
+# What moves a cursor, forges a line or turns text round: the C0 and C1 sets, and what Unicode has for directions.
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 MAX_TEXT = 1000  # characters of any text we keep
 MAX_ID = 2**63 - 1  # what SQLite's integers hold
 MAX_LABELS = 100  # as many as GitHub lets a runner have
@@ -162,10 +164,10 @@ def _integer(value: object) -> int | None:
 
 
 def _text(value: object) -> str | None:
-    """Return text that can be stored and shown: no NUL, no lone surrogate, of bounded length."""
+    """Return text that can be stored and shown anywhere: no control character, no lone surrogate, of bounded length."""
     if not isinstance(value, str):
         return None
-    return value[:MAX_TEXT].replace("\0", "").encode(errors="replace").decode()
+    return CONTROLS.sub(" ", value[:MAX_TEXT]).encode(errors="replace").decode()
 
 
 def _labels(value: object) -> tuple[str, ...]:

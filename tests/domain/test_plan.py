@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -56,6 +57,9 @@ OTHER = "mini-mac-bbbbbbbb"
 UP = a_host(a_vm())
 DOWN = a_host(a_vm(state=VMState.STOPPED, ending="guest_powered_off"))
 OFFLINE = {TARGET: listing(a_registration(online=False))}
+DONE_LONG_AGO = a_job(
+    JobStatus.COMPLETED, runner=NAME, completed_at=ago(minutes=6), checked_at=ago(minutes=1)
+)
 QUIET = {TARGET: listing(a_registration())}
 
 
@@ -402,7 +406,7 @@ SITUATIONS = [
         {
             "host": UP,
             "registrations": {TARGET: listing()},
-            "work": {NAME: a_job(JobStatus.COMPLETED, runner=NAME, completed_at=ago(minutes=6))},
+            "work": {NAME: DONE_LONG_AGO},
         }
         | run(S.BUSY, job_id=1, since=ago(minutes=9)),
         [("stop", NAME, "job_completed")],
@@ -412,7 +416,17 @@ SITUATIONS = [
         {
             "host": UP,
             "registrations": {TARGET: listing()},
-            "work": {NAME: a_job(JobStatus.COMPLETED, runner=NAME, completed_at=ago(minutes=6))},
+            "work": {NAME: replace(DONE_LONG_AGO, checked_at=None)},
+        }
+        | run(S.BUSY, job_id=1, since=ago(minutes=9)),
+        [("check", 1)],
+        id="only a webhook said that the job is over: ask GitHub before ending what may run",
+    ),
+    pytest.param(
+        {
+            "host": UP,
+            "registrations": {TARGET: listing()},
+            "work": {NAME: DONE_LONG_AGO},
             "guests": {NAME: a_guest(worker_alive=True)},
         }
         | run(S.BUSY, job_id=1, since=ago(minutes=9)),
