@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import sqlite3
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from itertools import pairwise
@@ -50,9 +49,9 @@ FORKS.set_forkserver_preload(["tests.crash.server"])
 NAMES = Names("crash")
 SLOTS = 2
 LOOK = 0.05  # s, between two looks at what another process does
-REDELIVERY = 0.5  # s
 START_SECONDS = 60.0  # the machine may be busy with many of us
-DRAIN_SECONDS = 90.0
+END_SECONDS = 10.0
+DRAIN_SECONDS = 150.0  # the log of deliveries is read every two minutes
 
 
 class Site:
@@ -62,12 +61,13 @@ class Site:
         self.model, self.place = model, place
         self.url = ""
         self.trail = place / "trail"
+        self.trail.touch()
         self.env = self._environment(api_url)
         self.wrong: list[str] = []
         self.process: ForkServerProcess | None = None
         self._ran = place / "ran"
         self.jobs: list[Job] = []
-        self._tasks = [asyncio.create_task(self._redeliver()), asyncio.create_task(self._watch())]
+        self._watching = asyncio.create_task(self._watch())
         self._client = httpx.AsyncClient(timeout=10.0, limits=httpx.Limits(max_keepalive_connections=0))
         (place / "cidermill.toml").write_text(config, encoding="utf-8")
 
@@ -92,17 +92,15 @@ class Site:
 
     async def close(self) -> None:
         """End everything here, VMs too."""
-        for task in self._tasks:
-            task.cancel()
-        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._watching.cancel()
+        (outcome,) = await asyncio.gather(self._watching, return_exceptions=True)
         await self.kill()
         await self._client.aclose()
         for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
+        if isinstance(outcome, Exception):
+            raise outcome
 
     # -- our process -----------------------------------------------------------------------------
 
@@ -130,9 +128,13 @@ class Site:
 
     async def kill(self) -> None:
         """End the process as ``kill -9`` does, if it has not ended by itself."""
-        if self.process is not None:
-            self.process.kill()
-            await self.until(self.has_ended, within=10)
+        await self.end(signal.SIGKILL)
+
+    async def end(self, number: signal.Signals) -> None:
+        """Send the process a signal that ends it, within the time that a service manager allows."""
+        if self.process is not None and self.process.pid is not None and not self.has_ended():
+            os.kill(self.process.pid, number)
+            await self.until(self.has_ended, within=END_SECONDS)
 
     async def _is_up(self) -> bool:
         try:
@@ -179,16 +181,6 @@ class Site:
         """Return the runs of a job: "runner pid-of-its-worker" each."""
         file = self._ran / str(self.jobs.index(job))
         return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-
-    async def _redeliver(self) -> None:
-        """Have every failed delivery tried again."""
-        while True:
-            await asyncio.sleep(REDELIVERY)
-            hooks = self.model.hooks
-            good = {d.guid for d in hooks.log if d.status_code == httpx.codes.ACCEPTED}
-            failed = {d.guid: d for d in hooks.log if d.guid not in good}
-            for delivery in failed.values() if not self.has_ended() else ():
-                hooks.redeliver(delivery.hook, delivery.id)
 
     # -- what must hold --------------------------------------------------------------------------
 
@@ -282,9 +274,9 @@ class Site:
             if one == other and begin < end
         ]
 
-    def steps(self) -> Counter[str]:
-        """Return the steps made so far, with how often each was."""
-        return Counter(self.trail.read_text(encoding="utf-8").splitlines())
+    def steps(self) -> list[str]:
+        """Return the steps made so far, by all processes."""
+        return self.trail.read_text(encoding="utf-8").splitlines()
 
 
 def _is_legal(steps: list[tuple[str | None, str]]) -> bool:

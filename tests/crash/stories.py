@@ -24,7 +24,17 @@ Play = Callable[[Site], Awaitable[None]]
 APP = Target("acme", "app")
 STRAY = "crash-mac-zzzzzzzz"
 
-AT_START = ("store.configure", "store.prune", "github.whoami", "vms.look", "tart.vms")
+AT_START = (
+    "store.configure",
+    "store.prune",
+    "github.whoami",
+    "vms.look",
+    "tart.vms",
+    "github.delivery_log",
+    "github.repositories",
+    "github.queued_jobs",
+    "store.observe_all",
+)
 LAUNCH = (
     "store.record queued",
     "github.runner_group",
@@ -47,6 +57,8 @@ LAUNCH = (
     "tart.exec deliver",
     "store.amend delivered",
     "github.registrations",
+    "github.latest_runner",
+    "store.note_release",
 )
 END = (
     "store.record completed",
@@ -114,11 +126,17 @@ async def leave_orphans(site: Site) -> None:
     site.model.runners.mint(APP, name=STRAY, labels=LABELS, group_id=1)
 
 
+async def queue_while_nobody_listens(site: Site) -> None:
+    site.model.point_hook("http://127.0.0.1:9/webhooks/github")
+    site.queue()
+    await site.until(lambda: site.model.hooks.log)
+
+
 async def kill_while_it_runs(site: Site) -> None:
     """Have a job run whose process is gone."""
     await site.start()
     job = site.queue(seconds=6.0)
-    await site.until(lambda: job.status == "in_progress" and site.steps()["store.amend delivered after"])
+    await site.until(lambda: job.status == "in_progress" and "store.amend delivered after" in site.steps())
     await site.kill()
 
 
@@ -132,7 +150,7 @@ async def hold_what_github_says(site: Site) -> None:
     site.queue(seconds=9.0)
     await site.until(lambda: site.has_ended() or site.model.runners.registrations)
     site.model.hooks.holding = True
-    await site.until(lambda: site.has_ended() or site.steps()["store.advance busy after"])
+    await site.until(lambda: site.has_ended() or "store.advance busy after" in site.steps())
     site.model.hooks.release()
 
 
@@ -153,7 +171,7 @@ async def steer(site: Site) -> None:
     await site.until(lambda: site.has_ended() or job.status == "in_progress")
     for (name,) in site.rows("SELECT name FROM runner WHERE state != 'gone'"):
         await site.ask("DELETE", f"/api/v1/runners/{name}")
-    for verb in ("drain", "resume"):
+    for verb in ("drain", "resume", "reconcile"):
         await site.ask("POST", f"/api/v1/{verb}")
 
 
@@ -183,6 +201,11 @@ STORIES = (
         before=leave_orphans,
         haste=20,
     ),
+    Story(
+        name="a webhook that failed",
+        steps=("github.logged_delivery", "store.note_log_reached"),
+        before=queue_while_nobody_listens,
+    ),
     Story(name="taken up", steps=("vms.follow",), before=kill_while_it_runs),
     Story(name="a boot that fails", steps=("store.fail", *END[1:5]), play=fail_the_boot),
     Story(name="late webhooks", steps=("store.amend job_id",), play=hold_what_github_says, haste=4),
@@ -195,5 +218,9 @@ STORIES = (
         ends=None,
     ),
     Story(name="a silent GitHub", steps=("store.mark_checked",), play=fail_to_tell),
-    Story(name="an operator", steps=("store.request_stop", "store.set_draining"), play=steer),
+    Story(
+        name="an operator",
+        steps=("store.request_stop", "store.set_draining", "store.forget_failures"),
+        play=steer,
+    ),
 )
