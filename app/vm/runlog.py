@@ -13,6 +13,7 @@ from pathlib import Path
 from app.vm.causes import DISK_FULL, SOFTNET_MISSING, Cause
 
 TAIL = 65536  # bytes from the end of the log that are read
+TURNED_AWAY = b"cidermill: run.sh ended with 7"  # of scripts/supervise.sh
 NOISE = "Failed to perform garbage collection"  # printed by commands that succeed all the same
 OURS = "[cidermill] "  # begins a line that we added
 LONGEST = 10_000_000  # bytes; tart prints a line or two, so what is longer is noise
@@ -150,6 +151,20 @@ def _last_words(text: str) -> str:
     errors = [line for line in lines if line.lower().startswith("error")]
     ours = [line for line in text.splitlines() if line.startswith(OURS)]
     return next(iter(errors or lines[-1:] or ours[-1:]), "")
+
+
+def turned_away(runner_log: Path) -> bool:
+    """Whether the runner whose output is in *runner_log* ended because GitHub takes its version no longer.
+
+    The supervisor's own line is the last. Whatever ran in the guest may have written it too, so it only explains why a
+    runner ended that never had a job (docs/contracts/github.md §6.2).
+    """
+    try:
+        with runner_log.open("rb") as file:
+            file.seek(max(0, runner_log.stat().st_size - len(TURNED_AWAY) - 2))
+            return file.read().splitlines()[-1:] == [TURNED_AWAY]
+    except OSError:
+        return False
 
 
 def note_exit(log: Path, code: int) -> None:

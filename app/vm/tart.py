@@ -27,7 +27,7 @@ from app.vm.follow import Follower
 from app.vm.images import Images
 from app.vm.locks import owner_of
 from app.vm.removal import Removal
-from app.vm.runlog import cause_of, cut
+from app.vm.runlog import cause_of, cut, turned_away
 from app.vm.trouble import told_as_vm_error
 from app.vm.watch import Watch, Watched
 
@@ -100,7 +100,7 @@ class TartBackend:
             name=vm.name,
             state=vm.state,
             counts=ours or _is_mac(self._vms / vm.name),
-            ending=cause_of(self._run_log(vm.name)).code if ended else None,
+            ending=self._ending(vm.name) if ended else None,
         )
 
     async def prepare(self, image: str) -> None:
@@ -271,9 +271,16 @@ class TartBackend:
         await self._follower.close()
 
     def _ended(self, name: str) -> None:
-        ending = cause_of(self._run_log(name)).code
+        ending = self._ending(name)
         log.info("vm_ended", vm=name, cause=ending)
         self._tell(name, ending)
+
+    def _ending(self, name: str) -> str:
+        """Return how a VM ended; a guest that powered off cleanly may tell more in its runner's output."""
+        code = cause_of(self._run_log(name)).code
+        if code == "guest_powered_off" and turned_away(self._runners / name / "runner.log"):
+            return "runner_too_old"
+        return code
 
     def _run_log(self, name: str) -> Path:
         return self._runners / name / "run.log"
