@@ -44,6 +44,7 @@ SECRETS = {
     "admin_token",
 }
 NOT_BUILT = "Not built yet"
+PROOF = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
 
 def read(path: str) -> str:
@@ -83,6 +84,15 @@ def test_the_picture_of_a_runners_life_is_the_table() -> None:
     block = re.search(r"```mermaid\n(stateDiagram-v2.*?)\n```", read("docs/architecture.md"), re.DOTALL)
     assert block is not None
     assert block[1] == state_diagram()
+
+
+PROOFS = sorted({proof for path in documents() for proof in PROOF.findall(path.read_text(encoding="utf-8"))})
+
+
+@pytest.mark.parametrize(("file", "test"), PROOFS)
+def test_a_proof_exists(file: str, test: str) -> None:
+    """Every test that a document names is there."""
+    assert re.search(rf"^(async )?def {test}\(", read(file), re.MULTILINE)
 
 
 # --- Settings -----------------------------------------------------------------------------------------------------
