@@ -81,12 +81,16 @@ def is_alive(process: psutil.Process) -> bool:
     return False
 
 
-def stray(name: str) -> psutil.Process | None:
-    """Return a ``tart run`` of ours of VM *name* by its arguments alone, for a VM whose lock file is gone."""
+def stray(name: str, home: Path) -> psutil.Process | None:
+    """Return the ``tart run`` of VM *name* in *home*, by its arguments and its environment, for a VM without a lock file.
+
+    Another ``TART_HOME`` may hold a VM of the same name, and a process whose environment may not be read is none of ours.
+    """
     for process in psutil.process_iter(["cmdline"]):
-        argv = process.info["cmdline"] or []
-        if _runs(argv, name) and "--no-graphics" in argv:
-            return process
+        if _runs(process.info["cmdline"] or [], name):
+            with suppress(psutil.Error):
+                if process.environ().get("TART_HOME") == str(home):
+                    return process
     return None
 
 

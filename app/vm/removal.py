@@ -75,7 +75,7 @@ class Removal:
     async def _find_stray(self, name: str) -> Watched | None:
         if (self._vms / name / "config.json").exists():
             return None  # the lock tells
-        process = await asyncio.to_thread(stray, name)
+        process = await asyncio.to_thread(stray, name, self._tart.home)
         return self._watch.adopt(name, process) if process else None
 
     async def _stopped(self, name: str) -> bool:

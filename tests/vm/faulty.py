@@ -54,7 +54,7 @@ class Host:
         self.ended: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self.faults()
         make_image(self.home, IMAGE, {"run.sh": (RUN_SH, 0o755)})
-        self.state.mkdir()
+        self.state.mkdir(parents=True)
         self.backend = self.another()
 
     def another(self, **limits: Any) -> TartBackend:

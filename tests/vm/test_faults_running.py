@@ -294,6 +294,14 @@ async def test_the_files_of_a_running_vm_are_removed_by_hand(up: Host) -> None:
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+async def test_a_vm_of_the_same_name_elsewhere(up: Host, tmp_path: Path) -> None:
+    """A VM that has our name and another TART_HOME is none of ours, and lives."""
+    other = Host(tmp_path / "other")
+    await other.backend.delete(A)
+    assert up.pid()
+    assert psutil.Process(up.pid()).is_running()
+
+
 async def test_the_owner_is_known_by_more_than_its_number(up: Host) -> None:
     """Whoever holds the lock is returned with its start time, and nobody once it is free."""
     found = owner(up.vm())
