@@ -78,7 +78,7 @@ class Metrics:
         )
         self.failures = Counter(
             "cidermill_failures",
-            "Failures that led to a cooldown.",
+            "Failures, by what waits for them: a scope of launches, or nothing (again).",
             ["scope", "reason"],
             registry=self.registry,
         )

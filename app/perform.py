@@ -189,7 +189,7 @@ class Performer:
         try:
             await self._vms.deliver(runner.name, runner.spec, minted.jit)
         except VMError as error:
-            await self._fail(scope, error.reason, str(error))
+            await self._fail("host" if error.host_wide else scope, error.reason, str(error))
             raise
         await self._store.amend(runner.name, delivered=True)
 
@@ -305,7 +305,7 @@ class Performer:
         try:
             await self._vms.prepare(image)
         except VMError as error:
-            await self._fail(f"image:{image}", error.reason, str(error))
+            await self._fail("host" if error.host_wide else f"image:{image}", error.reason, str(error))
             return
         await self._store.succeed(f"image:{image}")
         self._sight.host_changed_at = self._clock()
@@ -359,7 +359,9 @@ class Performer:
                 note = f"its run is over ({run.conclusion}), although GitHub still lists the job as queued"
                 await self._store.end_job(job.id, at=now, note=note)
             elif job.status is JobStatus.COMPLETED and event.status is JobStatus.IN_PROGRESS:
-                log.warning("job_goes_on", job=job.id, detail="a webhook called it completed, GitHub does not")
+                log.warning(
+                    "job_goes_on", job=job.id, detail="a webhook called it completed, GitHub does not"
+                )
                 await self._store.reopen(job.id, at=now)
             else:
                 await self._store.observe(event, at=now, fork=run.fork if run else None)

@@ -27,13 +27,14 @@ from app.domain.runners import AT_GITHUB, InvalidTransition
 from app.domain.world import Hearing, World
 from app.metrics import Metrics
 from app.perform import Performer
-from app.ports import GitHub, OutsideError, VMBackend
+from app.ports import GitHub, OutsideError, VMBackend, VMError
 from app.sight import Sight
 
 log = structlog.get_logger(__name__)
 
 FIRST_REST = 1.0  # s, after an action failed; doubled each time
 LONGEST_REST = 60.0  # s
+JUMP = timedelta(seconds=20)  # less is the clock being set right bit by bit
 LONGEST_BREATH = 0.05  # s, between two passes
 WITHIN = Claim | Note | Stop  # short writes, done within the pass
 
@@ -85,6 +86,7 @@ class Reconciler:
             chance=chance or random.SystemRandom(),
         )
         self._bell = asyncio.Event()
+        self._offset: datetime | None = None  # the wall clock when the loop's clock stood at nothing
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._resting: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
@@ -142,12 +144,22 @@ class Reconciler:
     async def turn(self) -> bool:
         """Make one pass; True when it changed a row itself, so that another one follows at once."""
         started = perf_counter()
+        await self._mind_the_clock()
         world = await self.see()
         actions = plan(world, now=self._clock())
         for action in actions:
             await self._start(action, world)
         self._metrics.pass_seconds.observe(perf_counter() - started)
         return any(isinstance(action, WITHIN) for action in actions)
+
+    async def _mind_the_clock(self) -> None:
+        """Where the wall clock jumped (the Mac slept, or was set), let nothing seem older or younger by that."""
+        offset = self._clock() - timedelta(seconds=asyncio.get_running_loop().time())
+        jump, self._offset = offset - (self._offset or offset), offset
+        if abs(jump) >= JUMP:
+            log.warning("clock_jumped", seconds=round(jump.total_seconds()))
+            await self._store.shift_times(jump)
+            self.sight.forget_looks()
 
     async def see(self) -> World:
         """Put together what is known now. Looks that failed or were never made are absent, not empty."""
@@ -215,7 +227,11 @@ class Reconciler:
         except OutsideError as error:
             self._rest(action.key)
             self._metrics.actions.labels(kind, error.code).inc()
-            log.warning("action_failed", action=kind, about=action.key, code=error.code, detail=str(error))
+            reason = error.code
+            if isinstance(error, VMError):
+                reason = error.reason
+                self._metrics.failures.labels("again", reason).inc()
+            log.warning("action_failed", action=kind, about=action.key, reason=reason, detail=str(error))
         except InvalidTransition as overtaken:
             # Two things became true at once; the rows hold the one that was written first.
             self._metrics.actions.labels(kind, "overtaken").inc()

@@ -55,6 +55,13 @@ class Sight:
         self.registrations[target] = look
         self.known_targets.add(target)
 
+    def forget_looks(self) -> None:
+        """Take every look for outdated: the clock that their times were read from is no more."""
+        self.host = self.host_changed_at = None
+        self.registrations.clear()
+        self.guests.clear()
+        self.groups.clear()
+
     def confirmed_absent(self, name: str) -> None:
         """Forget a VM that the host confirmed to be gone, without waiting for the next look."""
         self.guests.pop(name, None)

@@ -306,6 +306,20 @@ async def test_crash_between_any_two_steps(tmp_path: Path, after: bool) -> None:
     assert n > 15
 
 
+@pytest.mark.parametrize("hours", [8, -8])
+async def test_the_clock_jumps(tmp_path: Path, hours: int) -> None:
+    """A Mac that slept, or whose clock was set: the job that runs goes on, and the next one is served."""
+    async with a_site(tmp_path, slots=1) as site:
+        site.start()
+        jobs = await one_of_two_runs(site, seconds=600)
+        await site.pass_time(60)
+        site.skew = timedelta(hours=hours)
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert {job.conclusion for job in jobs} == {"success"}
+        assert site.host.calls["start"] == 2
+
+
 async def test_a_forged_end(tmp_path: Path) -> None:
     """A signed webhook that calls a running job completed long ago ends nothing: GitHub is asked first."""
     async with a_site(tmp_path) as site:

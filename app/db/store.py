@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -244,6 +244,23 @@ class Store:
         await self._db.write(
             lambda connection: connection.execute(delete(COOLDOWN).where(COOLDOWN.c.scope.in_(scopes)))
         )
+
+    async def shift_times(self, jump: timedelta) -> None:
+        """Move the times that spans are measured from by *jump*, as the wall clock was; jobs must be asked about anew."""
+
+        def work(connection: Connection) -> None:
+            for row in connection.execute(select(RUNNER).where(RUNNER.c.state != RunnerState.GONE)).all():
+                runner = runner_from(row)
+                times = {"since": runner.since + jump, "created_at": runner.created_at + jump}
+                connection.execute(update(RUNNER).where(RUNNER.c.name == runner.name).values(**times))
+            for row in connection.execute(select(COOLDOWN)).all():
+                cooldown = cooldown_from(row)
+                moved = replace(cooldown, until=cooldown.until + jump)
+                connection.execute(_upsert(COOLDOWN), cooldown_values(moved))
+            still_open = JOB.c.status != JobStatus.COMPLETED
+            connection.execute(update(JOB).where(still_open).values(checked_at=None))
+
+        await self._db.write(work)
 
     async def forget_failures(self) -> None:
         """Forget every failure: somebody says that it is mended."""

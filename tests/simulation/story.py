@@ -251,7 +251,9 @@ class Story:
         self.site.host.images.clear()
 
     async def _jump(self) -> None:
-        self.site.skew = timedelta(seconds=self.site.rng.choice((0, 0, 30, -60, 90, 600)))
+        self.site.skew = timedelta(
+            seconds=self.site.rng.choice((0, 0, 15, 30, -60, 90, 600, -3600, 8 * 3600))
+        )
 
     async def _operate(self) -> None:
         site, rng = self.site, self.site.rng
