@@ -94,11 +94,22 @@ def insistent(verb: str, call: Call) -> Call:
     return passed
 
 
+def unasking(verb: str, call: Call) -> Call:
+    """Take a runner for idle without asking GitHub, which alone knows."""
+
+    async def passed(*args: Any, **kwargs: Any) -> Any:
+        return True if verb == "deregister" else await call(*args, **kwargs)
+
+    return passed
+
+
+@pytest.mark.timeout(240)  # several stories, one after the other
 @pytest.mark.parametrize(
     "variant",
     [
         pytest.param(Variant(host=(blind,)), id="a failed list of VMs is read as none"),
         pytest.param(Variant(host=(insistent,)), id="a JIT config is delivered twice"),
+        pytest.param(Variant(github=(unasking,)), id="a runner is destroyed and GitHub was not asked"),
     ],
 )
 async def test_it_has_teeth(tmp_path: Path, variant: Variant) -> None:

@@ -140,7 +140,7 @@ class Site:
         self.host = ModelHost(self.our_clock)
         self.host.limit = slots
         self.host.images |= {pool.image for pool in self.pools}
-        self.lives = RunnerLives(self.model, self.host, pace=Pace(connect=2.0, pick_up=1.0, power_off=2.0))
+        self.lives = RunnerLives(self.model, self.host, pace=Pace(connect=2.0, pick_up=5.0, power_off=2.0))
         self.trouble = Trouble(
             self.host, self.model.faults.add, self.rng, latency=latency if latency is not None else Latency()
         )
