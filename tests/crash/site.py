@@ -65,7 +65,7 @@ class Site:
         self.env = self._environment(api_url)
         self.wrong: list[str] = []
         self.process: ForkServerProcess | None = None
-        self._ran = place / "ran"
+        self._ran, self._gate = place / "ran", place / "gate"
         self.jobs: list[Job] = []
         self._watching = asyncio.create_task(self._watch())
         self._client = httpx.AsyncClient(timeout=10.0, limits=httpx.Limits(max_keepalive_connections=0))
@@ -158,24 +158,33 @@ class Site:
             if await found if asyncio.iscoroutine(found) else found:
                 return
             if loop.time() > deadline:
-                msg = f"not within {within:.0f} s; left: {self.left()}\n{self.log()}"
+                msg = f"not within {within:.0f} s; left: {self.left()}\n{self.log()[-3000:]}"
                 raise TimeoutError(msg)
             await asyncio.sleep(LOOK)
 
     def log(self) -> str:
-        """Return the end of what the processes wrote."""
-        return (self.place / "server.log").read_text(encoding="utf-8", errors="replace")[-3000:]
+        """Return what the processes wrote."""
+        return (self.place / "server.log").read_text(encoding="utf-8", errors="replace")
 
     # -- GitHub ----------------------------------------------------------------------------------
 
-    def queue(self, seconds: float = 0.5, repository: str = "acme/app") -> Job:
-        """Queue a job that writes down each of its runs: the runner's name, and the shell it ran in."""
+    def queue(self, seconds: float = 0.5, repository: str = "acme/app", *, held: bool = False) -> Job:
+        """Queue a job that writes down each of its runs: the runner's name, and its worker.
+
+        One that is *held* runs until all are let go, however slow this machine is.
+        """
         self._ran.mkdir(exist_ok=True)
         n = len(self.jobs)
         script = f'echo "$RUNNER_NAME $PPID" >> "{self._ran / str(n)}"'
+        if held:
+            script += f'; until [ -e "{self._gate}" ]; do sleep 0.1; done'
         job = self.model.queue(repository, f"job {n}", LABELS, seconds, script=script)
         self.jobs.append(job)
         return job
+
+    def let_go(self) -> None:
+        """Let the jobs that are held come to their end."""
+        self._gate.touch()
 
     def runs(self, job: Job) -> list[str]:
         """Return the runs of a job: "runner pid-of-its-worker" each."""
@@ -236,9 +245,16 @@ class Site:
                     found.append(process.pid)
         return [pid for pid in found if psutil.pid_exists(pid)]
 
-    def problems(self) -> list[str]:
-        """Return all that is not as it must be, now that everything should be over."""
-        wrong = [*self.wrong, *(f"left behind: {left}" for left in self.left()), *self._misused()]
+    async def problems(self) -> list[str]:
+        """Return all that is not as it must be, now that everything should be over; our process is ended too."""
+        await self.end(signal.SIGTERM)
+        with suppress(TimeoutError):  # what followed a guest's output ends a moment after it
+            await self.until(lambda: not self.processes(), within=END_SECONDS)
+        wrong = [
+            *self.wrong,
+            *(f"left behind: {left}" for left in [*self.left(), *self.processes()]),
+            *self._misused(),
+        ]
         wrong += [
             f"job {job.id} ended {job.conclusion}, and ran {len(self.runs(job))} times"
             for job in self.jobs

@@ -135,9 +135,14 @@ async def queue_while_nobody_listens(site: Site) -> None:
 async def kill_while_it_runs(site: Site) -> None:
     """Have a job run whose process is gone."""
     await site.start()
-    job = site.queue(seconds=6.0)
+    job = site.queue(held=True)
     await site.until(lambda: job.status == "in_progress" and "store.amend delivered after" in site.steps())
     await site.kill()
+
+
+async def let_go_once_taken_up(site: Site) -> None:
+    await site.until(lambda: site.has_ended() or "vms.follow after" in site.steps())
+    site.let_go()
 
 
 async def fail_the_boot(site: Site) -> None:
@@ -147,11 +152,13 @@ async def fail_the_boot(site: Site) -> None:
 
 async def hold_what_github_says(site: Site) -> None:
     """Let webhooks wait from the mint on, until GitHub's list has said that the runner works."""
-    site.queue(seconds=9.0)
+    site.queue(held=True)
     await site.until(lambda: site.has_ended() or site.model.runners.registrations)
     site.model.hooks.holding = True
     await site.until(lambda: site.has_ended() or "store.advance busy after" in site.steps())
     site.model.hooks.release()
+    await site.until(lambda: site.has_ended() or "store.amend job_id after" in site.steps())
+    site.let_go()
 
 
 async def end_without_a_word(site: Site) -> None:
@@ -167,12 +174,13 @@ async def fail_to_tell(site: Site) -> None:
 
 async def steer(site: Site) -> None:
     """Ask a runner to stop while it works, and the whole to drain; then to go on."""
-    job = site.queue(seconds=4.0)
+    job = site.queue(held=True)
     await site.until(lambda: site.has_ended() or job.status == "in_progress")
     for (name,) in site.rows("SELECT name FROM runner WHERE state != 'gone'"):
         await site.ask("DELETE", f"/api/v1/runners/{name}")
     for verb in ("drain", "resume", "reconcile"):
         await site.ask("POST", f"/api/v1/{verb}")
+    site.let_go()
 
 
 STORIES = (
@@ -206,7 +214,7 @@ STORIES = (
         steps=("github.logged_delivery", "store.note_log_reached"),
         before=queue_while_nobody_listens,
     ),
-    Story(name="taken up", steps=("vms.follow",), before=kill_while_it_runs),
+    Story(name="taken up", steps=("vms.follow",), before=kill_while_it_runs, play=let_go_once_taken_up),
     Story(name="a boot that fails", steps=("store.fail", *END[1:5]), play=fail_the_boot),
     Story(name="late webhooks", steps=("store.amend job_id",), play=hold_what_github_says, haste=4),
     Story(

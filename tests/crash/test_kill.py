@@ -33,16 +33,16 @@ async def play(site: Site, story: Story, at: str | None = None) -> None:
         await site.until(site.is_drained)
 
 
-def problems(site: Site, story: Story) -> list[str]:
+async def problems(site: Site, story: Story) -> list[str]:
     ended = [f"job {job.id} ended {job.conclusion}" for job in site.jobs if job.conclusion != story.ends]
-    return ended + site.problems()
+    return ended + await site.problems()
 
 
 async def killed(story: Story, at: str) -> list[str]:
     """Return what is wrong after a process was killed at a step and the next one did the rest."""
     async with a_site(len(at), story.config) as site:
         await play(site, story, at)
-        return problems(site, story)
+        return await problems(site, story)
 
 
 async def left_alone(story: Story) -> list[str]:
@@ -52,7 +52,7 @@ async def left_alone(story: Story) -> list[str]:
         made = {step.rpartition(" ")[0] for step in site.steps()}
         unknown = [f"{step} is in no row of the table" for step in made - TABLE - NEVER_ALONE]
         idle = [f"{step} is a row, and is never made" for step in set(story.steps) - made]
-        return unknown + idle + problems(site, story)
+        return unknown + idle + await problems(site, story)
 
 
 @pytest.mark.crash
@@ -70,5 +70,6 @@ async def test_killed_at_every_step(story: Story) -> None:
                 wrong = [str(error)]
         return [f"killed {at}: {text}" for text in wrong]
 
-    found = await asyncio.gather(*map(told, [None, *story.rows]))
-    assert not [wrong for wrongs in found for wrong in wrongs]
+    async with asyncio.TaskGroup() as side_by_side:
+        cases = [side_by_side.create_task(told(row)) for row in (None, *story.rows)]
+    assert not [wrong for case in cases for wrong in case.result()]

@@ -25,9 +25,9 @@ def alive(site: Site) -> dict[str, int]:
     return {name: pid for name, pid in found.items() if pid}
 
 
-def check(site: Site) -> None:
+async def check(site: Site) -> None:
     assert {job.conclusion for job in site.jobs} == {"success"}
-    assert not site.problems()
+    assert not await site.problems()
 
 
 @pytest.mark.crash
@@ -46,7 +46,7 @@ async def test_killed_at_any_moment() -> None:
             await site.kill()
         await site.start()
         await site.until(site.is_drained)
-        check(site)
+        await check(site)
 
 
 def has_made(site: Site, steps: int) -> bool:
@@ -55,13 +55,15 @@ def has_made(site: Site, steps: int) -> bool:
 
 async def test_a_running_job_never_notices() -> None:
     """Killed, or told to stop, under load: its VM and its worker go on, and the next process takes them up."""
-    await asyncio.gather(*map(ended_while_it_runs, (signal.SIGKILL, signal.SIGTERM)))
+    async with asyncio.TaskGroup() as side_by_side:
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            side_by_side.create_task(ended_while_it_runs(number))
 
 
 async def ended_while_it_runs(number: signal.Signals) -> None:
     async with a_site(3) as site:
         await site.start()
-        job = site.queue(seconds=4.0)
+        job = site.queue(held=True)
         await site.until(lambda: site.runs(job))
         site.queue(repository="acme/lib")
         await site.until(lambda: len(site.vms()) == 2)  # the other is being cloned, or boots
@@ -75,5 +77,6 @@ async def ended_while_it_runs(number: signal.Signals) -> None:
         await site.until(lambda: "vms.follow after" in site.steps())
         assert alive(site)[vm] == running
         assert job.status == "in_progress"
+        site.let_go()
         await site.until(site.is_drained)
-        check(site)
+        await check(site)

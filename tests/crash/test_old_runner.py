@@ -25,7 +25,7 @@ async def test_one_vm_shows_it() -> None:
         expected.oldest = oldest
         await site.ask("POST", "/api/v1/reconcile")
         await site.until(site.is_drained)
-        assert (job.conclusion, site.problems()) == ("success", [])
+        assert (job.conclusion, await site.problems()) == ("success", [])
 
 
 def held(site: Site) -> bool:
