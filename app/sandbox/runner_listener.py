@@ -159,7 +159,6 @@ def listen(version: str, arguments: list[str]) -> int:
         say(f"An error occurred: {error}")
         return 2
     say(f"Current runner version: '{version}'")
-    stamped("Listening for Jobs")
     return attend(service, session, {"version": version, "settings": settings})
 
 
@@ -207,6 +206,9 @@ def attend(service: Service, session: str, about: Json) -> int:
     """Wait for a job and run it."""
     failures = 0
     try:
+        stamped(
+            "Listening for Jobs"
+        )  # whoever reads that may stop us at once: the session is closed all the same
         while failures < CONNECT_TRIES:
             try:
                 if service.call("GET", f"/sessions/{session}/job?wait={POLL}") is None:
