@@ -206,9 +206,7 @@ def attend(service: Service, session: str, about: Json) -> int:
     """Wait for a job and run it."""
     failures = 0
     try:
-        stamped(
-            "Listening for Jobs"
-        )  # whoever reads that may stop us at once: the session is closed all the same
+        stamped("Listening for Jobs")  # whoever reads that may stop us at once
         while failures < CONNECT_TRIES:
             try:
                 if service.call("GET", f"/sessions/{session}/job?wait={POLL}") is None:
