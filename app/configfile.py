@@ -13,6 +13,7 @@ import secrets
 import stat
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -61,24 +62,56 @@ class ConfigError(Exception):
         )
 
 
-def load(environ: Mapping[str, str], cwd: Path) -> Settings:
-    """Read the configuration. Raises ConfigError with every problem found."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where the configuration comes from, and what stands there, right or wrong."""
+
+    environ: Mapping[str, str] = field(repr=False)
+    env_file: Path | None
+    dotenv: Mapping[str, str] = field(repr=False)
+    toml_file: Path | None  # it need not exist where CIDERMILL_CONFIG names it
+    state_dir: Path
+
+    def toml(self) -> dict[str, Any]:
+        """Read the TOML file. Raises ConfigError."""
+        return _read_toml(self.toml_file) if self.toml_file else {}
+
+    def values(self) -> dict[str, Any]:
+        """Return what is set, by the names of settings. Raises ConfigError."""
+        merged = {**self.dotenv, **self.environ}
+        return self.toml() | {
+            name: text
+            for name in Settings.model_fields
+            if name != "pool" and (text := merged.get(f"{PREFIX}{name.upper()}")) is not None
+        }
+
+
+def sources(environ: Mapping[str, str], cwd: Path) -> Sources:
+    """Look for the files of the configuration. Raises ConfigError."""
     env_file = _first((cwd, _state_dir(environ)), ".env")
     dotenv = _read_dotenv(env_file) if env_file else {}
     merged = {**dotenv, **environ}
-    toml_file = _toml_file(merged.get(CONFIG), (cwd, _state_dir(merged)))
-    values = _read_toml(toml_file) if toml_file else {}
+    return Sources(
+        environ=environ,
+        env_file=env_file,
+        dotenv=dotenv,
+        toml_file=_toml_file(merged.get(CONFIG), (cwd, _state_dir(merged))),
+        state_dir=_state_dir(merged),
+    )
+
+
+def load(environ: Mapping[str, str], cwd: Path) -> Settings:
+    """Read the configuration. Raises ConfigError with every problem found."""
+    found = sources(environ, cwd)
+    toml = found.toml()
     exposed = [
-        *_exposed(env_file, (name.removeprefix(PREFIX).lower() for name, text in dotenv.items() if text)),
-        *_exposed(toml_file, values),
+        *_exposed(
+            found.env_file, (name.removeprefix(PREFIX).lower() for name, text in found.dotenv.items() if text)
+        ),
+        *_exposed(found.toml_file, toml),
     ]
-    values |= {
-        name: text
-        for name in Settings.model_fields
-        if name != "pool" and (text := merged.get(f"{PREFIX}{name.upper()}")) is not None
-    }
-    settings, wrong = _read(values)
-    unknown = [*_unknown(environ, "the environment"), *_unknown(dotenv, f"{env_file}")]
+    settings, wrong = _read(found.values())
+    unknown = [*_unknown(environ, "the environment"), *_unknown(found.dotenv, f"{found.env_file}")]
     problems = [*unknown, *exposed, *wrong]
     if settings is None or problems:
         raise ConfigError(problems)

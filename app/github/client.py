@@ -6,7 +6,6 @@ moment's trouble. Minting never is: a lost answer may have registered (docs/cont
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -16,7 +15,6 @@ from typing import Any, Self, TypeVar
 
 import httpx
 from githubkit.response import Response
-from githubkit.throttling import LocalThrottler
 
 from app.domain.hearing import LogEntry
 from app.domain.jobs import WorkflowJobEvent
@@ -26,14 +24,12 @@ from app.github import answers, routes
 from app.github.auth import AppCredentials, TokenCredentials
 from app.github.errors import Denied, mint_refusal, refusal, removal_refusal
 from app.github.retry import again
-from app.github.session import Connection, Session
+from app.github.session import Session, connect
 from app.github.sessions import Sessions
 from app.metrics import Metrics
 from app.ports import GitHubRefused, Minted, NotFound, Release, Run
 
 T = TypeVar("T")
-
-CONCURRENCY = 4  # GitHub asks to be asked one thing after another; a few at a time are fine
 
 
 class GitHubClient:
@@ -52,13 +48,7 @@ class GitHubClient:
     ) -> None:
         self._is_app = isinstance(credentials, AppCredentials)
         self._metrics = metrics
-        connection = Connection(
-            api_url=api_url,
-            api_version=api_version,
-            tls=True if transport else _trust(ca_path),
-            transport=transport,
-            throttler=LocalThrottler(CONCURRENCY),
-        )
+        connection = connect(api_url=api_url, ca_path=ca_path, api_version=api_version, transport=transport)
         self._sessions = Sessions(credentials, connection, metrics=metrics, clock=clock)
 
     async def __aenter__(self) -> Self:
@@ -293,15 +283,3 @@ async def _installed_on(github: Session) -> list[str]:
     return [
         answers.owner(row) async for row in routes.installations(github) if row.get("suspended_at") is None
     ]
-
-
-def _trust(ca_path: Path | None) -> ssl.SSLContext:
-    """Return what is trusted: the usual authorities, and a private one beside them."""
-    context = httpx.create_ssl_context()
-    if ca_path is not None:
-        try:
-            context.load_verify_locations(cafile=ca_path)
-        except (ssl.SSLError, OSError) as error:
-            msg = f"github_ca_path: {ca_path} holds no certificate in PEM form that can be read"
-            raise GitHubRefused(msg) from error
-    return context

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -24,7 +25,7 @@ from githubkit.cache import MemCacheStrategy
 from githubkit.config import get_config
 from githubkit.exception import GitHubException
 from githubkit.response import Response
-from githubkit.throttling import BaseThrottler
+from githubkit.throttling import BaseThrottler, LocalThrottler
 
 from app.github.errors import TOKEN_ROUTE, Denied, read
 from app.github.etags import Etags
@@ -38,6 +39,7 @@ USER_AGENT = f"cidermill/{version('cidermill')}"
 TIMEOUT = httpx.Timeout(10, connect=5)
 MINT_TIMEOUT = httpx.Timeout(15, connect=5)  # seen to take ten seconds
 MINT_ROUTE = "/generate-jitconfig"
+CONCURRENCY = 4  # GitHub asks to be asked one thing after another; a few at a time are fine
 DEADLINE = 45.0  # for all pages together; httpx's own limits start anew with every byte
 
 
@@ -50,6 +52,31 @@ class Connection:
     tls: ssl.SSLContext | bool
     transport: httpx.AsyncBaseTransport | None
     throttler: BaseThrottler
+
+
+def connect(
+    *, api_url: str, ca_path: Path | None, api_version: str, transport: httpx.AsyncBaseTransport | None
+) -> Connection:
+    """Return the connection to a GitHub, its internal CA trusted too. Raises GitHubRefused."""
+    return Connection(
+        api_url=api_url,
+        api_version=api_version,
+        tls=True if transport else _trust(ca_path),
+        transport=transport,
+        throttler=LocalThrottler(CONCURRENCY),
+    )
+
+
+def _trust(ca_path: Path | None) -> ssl.SSLContext:
+    """Return what is trusted: the usual authorities, and a private one beside them."""
+    context = httpx.create_ssl_context()
+    if ca_path is not None:
+        try:
+            context.load_verify_locations(cafile=ca_path)
+        except (ssl.SSLError, OSError) as error:
+            msg = f"github_ca_path: {ca_path} holds no certificate in PEM form that can be read"
+            raise GitHubRefused(msg) from error
+    return context
 
 
 class Session(GitHub[BaseAuthStrategy]):

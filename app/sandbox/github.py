@@ -14,10 +14,11 @@ from collections.abc import Callable
 from datetime import datetime
 
 from app.domain.pools import Target
-from app.sandbox.github_accounts import Accounts
+from app.sandbox.github_accounts import Accounts, App, rsa_key
 from app.sandbox.github_faults import Faults
 from app.sandbox.github_ground import Ground
 from app.sandbox.github_hooks import Hook, Hooks
+from app.sandbox.github_manifest import Manifests
 from app.sandbox.github_runners import Runners
 from app.sandbox.github_shapes import Json, Shapes
 from app.sandbox.github_values import AccountKind, Installation, Job, Repository
@@ -44,6 +45,7 @@ class ModelGitHub:
         self.faults = Faults()
         self.accounts = Accounts(self.ground)
         self.hooks = Hooks(self.ground)
+        self.manifests = Manifests(self.ground)
         self.workflows = Workflows(self.ground, self.accounts, self.hooks, self.shapes)
         self.runners = Runners(self.ground, self.accounts, self.workflows)
         # Without a hook URL the App has no webhook, as one that was just made.
@@ -73,6 +75,27 @@ class ModelGitHub:
     def point_hook(self, url: str) -> None:
         """Point the App's webhook at *url*; from then on deliveries go there."""
         self.app_hook.url, self.app_hook.events = url, frozenset({"workflow_job"})
+
+    def make_app(self, code: str) -> App:
+        """Make the App that a person agreed to, with a hook of its own; answer 404 if *code* is good for none."""
+        confirmed = self.manifests.take(code)
+        events = tuple(confirmed.manifest["default_events"])
+        app = App(
+            id=self.ground.number("app"),
+            client_id=f"Iv23li{self.ground.hex(14)}",
+            slug=confirmed.slug,
+            owner=confirmed.owner,
+            key=rsa_key("app, by manifest"),
+            permissions=dict(confirmed.manifest["default_permissions"]),
+            events=events,
+        )
+        self.accounts.replace_app(app)
+        hook = confirmed.manifest["hook_attributes"]
+        self.app_hook.url, self.app_hook.target_id = hook["url"], app.id
+        self.app_hook.secret = self.ground.keep(self.ground.hex(40))
+        self.app_hook.content_type = "form"  # GitHub's documented default (docs/contracts/github.md §2.1)
+        self.app_hook.events = frozenset(events if hook.get("active", True) else ())
+        return app
 
     def add_hook(self, place: str) -> Hook:
         """Add a webhook to a repository (``owner/name``) or an organization (``owner``), for use with a PAT."""

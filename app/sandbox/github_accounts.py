@@ -42,7 +42,7 @@ DEFAULT_PERMISSIONS = {
 }
 
 
-@lru_cache(maxsize=3)
+@lru_cache(maxsize=4)
 def rsa_key(use: str) -> rsa.RSAPrivateKey:
     """Return this process's RSA key for *use*; making one is slow, so there is one for each."""
     del use
@@ -174,6 +174,13 @@ class Accounts:
         """Give the App another private key; whoever signs with the former one is refused."""
         self.app.key = rsa_key("app, replaced")
         self._ground.keep(self.app.pem)
+
+    def replace_app(self, app: App) -> None:
+        """Let a new App take the place of the present one, which leaves every account."""
+        for installation in tuple(self.installations.values()):
+            self.uninstall(installation)
+        self.app = app
+        self._ground.keep(app.pem)
 
     def revoke_tokens(self) -> None:
         """End every token at once, before its time."""

@@ -29,6 +29,7 @@ from app.sandbox.http_call import DOCUMENTATION, VERSIONS, Endpoint, Face
 from app.sandbox.http_limits import Limits
 from app.sandbox.http_runner import RunnerFace
 from app.sandbox.http_table import endpoints
+from app.sandbox.http_web import WebFace
 
 HOOK_TIMEOUT = 10.0  # seconds a receiver may take
 GOODBYE = 1  # seconds that open long polls are waited for at the end
@@ -50,7 +51,7 @@ def make_app(
 
         return Route(base_path + endpoint.path, answer, methods=[endpoint.method])
 
-    routes = [*map(route, endpoints()), *RunnerFace(model).routes()]
+    routes = [*map(route, endpoints()), *RunnerFace(model).routes(), *WebFace(model).routes()]
     return Starlette(routes=routes, exception_handlers={404: _not_found})
 
 

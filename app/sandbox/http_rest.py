@@ -56,6 +56,17 @@ def answer_app(call: Call) -> Reply:
     return Reply(body=call.model.shapes.app(accounts.app, len(accounts.installations)))
 
 
+def answer_conversion(call: Call) -> Reply:
+    """Answer a new App with its secrets, once."""
+    app = call.model.make_app(call.args["code"])
+    secrets = {
+        "client_secret": call.model.ground.keep(call.model.ground.hex(40)),
+        "webhook_secret": call.model.app_hook.secret,
+        "pem": app.pem,
+    }
+    return Reply(status=201, body=call.model.shapes.app(app, 0) | secrets)
+
+
 def answer_installations(call: Call) -> Reply:
     """Answer the App's installations."""
     found = list(call.model.accounts.installations.values())

@@ -23,6 +23,7 @@ def endpoints() -> list[Endpoint]:
     )
     rows: list[Row] = [
         ("GET", "/app", "app", jwt, rest.answer_app, {}),
+        ("POST", "/app-manifests/{code}/conversions", "conversion", Auth.NONE, rest.answer_conversion, {}),
         ("GET", "/app/hook/config", "hook_config", jwt, rest.answer_hook_config, {}),
         ("PATCH", "/app/hook/config", "hook_config", jwt, rest.answer_hook_config, {}),
         *_delivery_rows(app_deliveries, jwt, {}),

@@ -19,8 +19,11 @@ IMAGE = "macos-sequoia-ci"
 
 
 @asynccontextmanager
-async def outside(seed: int) -> AsyncIterator[tuple[ModelGitHub, str, Path]]:
-    """Make the simulated outside in a place of its own, and take it away again."""
+async def outside(seed: int, *, base_path: str = "") -> AsyncIterator[tuple[ModelGitHub, str, Path]]:
+    """Make the simulated outside in a place of its own, and take it away again.
+
+    With *base_path* ``/api/v3`` it is a GitHub Enterprise Server.
+    """
     place = Path(tempfile.mkdtemp(prefix="cidermill-demo-"))
     model = ModelGitHub(utcnow, random.Random(seed), hook_url=None)  # noqa: S311  # a simulation's chance
     for name in ("acme/app", "acme/lib", "stranger/tool"):
@@ -34,7 +37,7 @@ async def outside(seed: int) -> AsyncIterator[tuple[ModelGitHub, str, Path]]:
         softnet.write_text("#!/bin/sh\n", encoding="ascii")
         softnet.chmod(0o755)
         make_image(place / "tart", IMAGE, runner_files())
-        async with serve(model) as url:
+        async with serve(model, base_path=base_path) as url:
             yield model, url, place
     finally:
         shutil.rmtree(place, ignore_errors=True)

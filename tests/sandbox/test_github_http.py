@@ -60,6 +60,15 @@ async def api(model: ModelGitHub) -> AsyncIterator[Api]:
         yield api
 
 
+MANIFEST = {
+    "url": "https://example.org/",
+    "redirect_url": "http://127.0.0.1:9/callback",
+    "hook_attributes": {"url": "https://hook.example.org/webhooks/github", "active": True},
+    "default_permissions": {"administration": "write", "actions": "read", "metadata": "read"},
+    "default_events": ["workflow_job"],
+}
+
+
 def furnish(model: ModelGitHub) -> dict[str, object]:
     """Fill the model with one of everything, and return the ids that paths name."""
     app = model.accounts.repository("acme/app")
@@ -77,7 +86,9 @@ def furnish(model: ModelGitHub) -> dict[str, object]:
     def of(hook: Hook) -> dict[str, int]:
         return {"hook_id": hook.id, "delivery_id": logged[hook.id]}
 
+    acme = model.accounts.account("acme")
     return {
+        "code": model.manifests.confirm(MANIFEST, "macs", acme),
         "runner_id": idle.id,
         "runner_group_id": group.id,
         "job_id": job.id,
