@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, assert_never
 
 import structlog
@@ -81,6 +81,9 @@ class Performer:
                 await self._mint(action)
             case do.Note():
                 await self._note(action, world)
+            case do.Hold(runner):
+                await self._vms.hold(runner.name, runner.held_until)
+                await self._store.amend(runner.name, guest_held_until=runner.held_until)
             case do.Stop(runner=runner, reason=reason):
                 await self._move(runner.name, RunnerState.STOPPING, reason)
                 await self._count_barren(action)
@@ -179,6 +182,13 @@ class Performer:
                     group_id=action.group_id,
                 )
             )
+        except GitHubUnavailable as error:
+            if error.maybe_done:
+                await self._move(runner.name, RunnerState.STOPPING, error.code)
+            else:
+                await self._move(runner.name, RunnerState.READY, error.code, target=None)
+            await self._fail(scope, error.code, str(error), at_least=error.retry_after)
+            return
         except OutsideError as error:
             nothing_made = isinstance(error, GitHubRefused | NotFound)
             await self._move(runner.name, RunnerState.STOPPING, error.code, deregistered=nothing_made)
@@ -379,7 +389,14 @@ class Performer:
         self._sight.github_trouble = None
         return answer
 
-    async def _fail(self, scope: str, reason: str, detail: str) -> None:
+    async def _fail(self, scope: str, reason: str, detail: str, *, at_least: timedelta | None = None) -> None:
         log.warning("failure", scope=scope, reason=reason, detail=detail)
         self._metrics.failures.labels(scope.partition(":")[0], reason).inc()
-        await self._store.fail(scope, reason, detail, at=self._clock(), jitter=self._chance.random())
+        await self._store.fail(
+            scope,
+            reason,
+            detail,
+            at=self._clock(),
+            jitter=self._chance.random(),
+            at_least=at_least or timedelta(0),
+        )

@@ -141,7 +141,6 @@ async def test_a_gated_job_waits(tmp_path: Path) -> None:
         pytest.param(faults.answer(502), id="5xx"),
         pytest.param(faults.answer(403), id="refused"),
         pytest.param(faults.hang(10, effect=True), id="registered, and the answer lost"),
-        pytest.param(faults.secondary_limit(), id="rate limit"),
     ],
 )
 async def test_a_mint_that_fails(tmp_path: Path, fault: faults.Fault) -> None:
@@ -304,6 +303,21 @@ async def test_crash_between_any_two_steps(tmp_path: Path, after: bool) -> None:
             site.check()
             assert job.conclusion == "success", f"ended at call {n}: {fuse.trail}"
     assert n > 15
+
+
+async def test_a_mint_that_must_wait(tmp_path: Path) -> None:
+    """Where GitHub's limit let nothing be registered, the VM that is ready is kept for when it may."""
+    async with a_site(tmp_path) as site:
+        site.start()
+        site.model.faults.add("mint", faults.secondary_limit(retry_after=30))
+        job = queue(site)
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert (job.conclusion, site.host.calls["start"], site.model.faults.calls["mint"]) == (
+            "success",
+            1,
+            2,
+        )
 
 
 @pytest.mark.parametrize("hours", [8, -8])

@@ -221,8 +221,17 @@ class Store:
 
         return await self._db.write(work)
 
-    async def fail(self, scope: str, reason: str, detail: str, *, at: datetime, jitter: float) -> None:
-        """Count a failure: nothing of *scope* is tried again until its cooldown is over."""
+    async def fail(
+        self,
+        scope: str,
+        reason: str,
+        detail: str,
+        *,
+        at: datetime,
+        jitter: float,
+        at_least: timedelta = timedelta(0),
+    ) -> None:
+        """Count a failure: nothing of *scope* is tried again until its cooldown is over, which lasts *at_least* so long."""
 
         def work(connection: Connection) -> None:
             query = select(COOLDOWN).where(COOLDOWN.c.scope == scope, COOLDOWN.c.reason == reason)
@@ -235,6 +244,7 @@ class Store:
                 at=at,
                 jitter=jitter,
             )
+            cooldown = replace(cooldown, until=max(cooldown.until, at + at_least))
             connection.execute(_upsert(COOLDOWN), cooldown_values(cooldown))
 
         await self._db.write(work)

@@ -52,7 +52,7 @@ TRANSITIONS: dict[RunnerState, frozenset[RunnerState]] = {
         {
             S.IDLE,  # GitHub lists it online
             S.BUSY,  # learnt late: it has a job already
-            S.READY,  # its JIT config was lost before the guest had it, and GitHub removed the registration
+            S.READY,  # nothing was registered, or its JIT config was lost and GitHub removed the registration
             S.STOPPING,  # never came online, mint or delivery failed, VM ended
         }
     ),

@@ -256,7 +256,7 @@ class DirectGitHub:
             case Kind.PRIMARY_LIMIT | Kind.SECONDARY_LIMIT:
                 seconds = fault.retry_after or fault.seconds or 60.0
                 msg = f"GitHub limits our calls ({fault.status})"
-                raise GitHubUnavailable(msg, retry_after=timedelta(seconds=seconds))
+                raise GitHubUnavailable(msg, retry_after=timedelta(seconds=seconds), maybe_done=False)
             case Kind.PAGE | Kind.RESET | Kind.CUT | Kind.HANG:
                 await asyncio.sleep(min(fault.seconds, NO_ANSWER))
                 msg = "GitHub did not answer"
