@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import config, demo, serve
+from app.cli import config, demo, serve, setup
 
 program = typer.Typer(
     name="cidermill",
@@ -18,6 +18,7 @@ program = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # they would show local variables, secrets among them
 )
+program.command("setup")(setup.setup)
 program.command("serve")(serve.serve)
 program.command("demo")(demo.demo)
 program.add_typer(config.commands, name="config")
