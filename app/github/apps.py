@@ -28,6 +28,7 @@ from app.metrics import Metrics
 from app.ports import GitHubRefused, GitHubUnavailable
 
 T = TypeVar("T")
+ORGANIZATION_RUNNERS = "organization_self_hosted_runners"
 USED = "the code was used already, or is older than an hour: begin again, and confirm the App within the hour"
 
 
@@ -50,6 +51,7 @@ class KnownApp:
     slug: str
     owner: str
     html_url: str
+    at_organizations: bool  # its runners may register there; else at single repositories alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,13 @@ class Apps:
         """Return the App that the credentials are of."""
         async with self._session(as_app(credentials)) as github:
             found = answers.body(await _read(github, "say who we are", routes.app))
-        return KnownApp(slug=_text(found, "slug"), owner=_owner(found), html_url=_text(found, "html_url"))
+        permissions = found.get("permissions")
+        return KnownApp(
+            slug=_text(found, "slug"),
+            owner=_owner(found),
+            html_url=_text(found, "html_url"),
+            at_organizations=isinstance(permissions, dict) and ORGANIZATION_RUNNERS in permissions,
+        )
 
     async def installations(self, credentials: AppCredentials) -> tuple[Installed, ...]:
         """Return where the App is installed and not suspended, with the repositories it may see there."""
