@@ -15,11 +15,13 @@ from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 
 from app import logs
-from app.api import admin, health, webhooks
+from app.api import admin, events, health, webhooks
+from app.api.broadcaster import Broadcaster
 from app.api.context import Context, Health, Reloaded, ReloadRefused
 from app.api.guard import guard
 from app.clock import utcnow
@@ -34,11 +36,12 @@ from app.github.client import GitHubClient
 from app.metrics import Metrics, WorldCollector
 from app.ports import GitHub, VMBackend, VMError
 from app.reconcile import Reconciler, Setup, replace_pools
-from app.settings import Settings
+from app.settings import LOOPBACK, Settings
 from app.timers import Timers
 from app.vm.command import Tart, tart_home
 from app.vm.hostcheck import check_host
 from app.vm.tart import TartBackend
+from app.web import pages
 
 T = TypeVar("T")
 VERSION = version("cidermill")
@@ -92,8 +95,9 @@ def create_app(
         redoc_url=None,
     )
     guard(app, hosts)
-    for router in (webhooks.router, admin.router, health.router):
+    for router in (webhooks.router, admin.router, events.router, health.router):
         app.include_router(router)
+    pages.mount(app)
     return app
 
 
@@ -111,7 +115,8 @@ async def _run(
     metrics, pools = Metrics(), settings.pools
     database = Database(open_engine(settings.state_dir / "cidermill.db"))
     stack.callback(database.close)
-    store, reader = around(Store(database, pools)), Reader(database)
+    broadcaster = Broadcaster()
+    store, reader = around(Store(database, pools, broadcaster.tell)), Reader(database)
     if github is None:
         github = await stack.enter_async_context(_github(settings, metrics))
     if vms is None:
@@ -168,6 +173,8 @@ async def _run(
         clock=clock,
         reload=_reloader(settings, reconciler, state, reread),
         quota=github.quota,
+        events=broadcaster,
+        simulated=urlsplit(settings.github_api_url).hostname in LOOPBACK,
     )
 
 

@@ -20,6 +20,7 @@ from app.api.guard import HEADERS
 CONNECTIONS = 2048  # a burst of GitHub's may come on connections of its own, each
 HEAD_BYTES = 32_768  # of a request's URL, headers and trailers; GitHub's have 1 kB
 REQUEST_SECONDS = 15.0  # for a whole request, from the connection's start or its own first byte
+STREAM = "/api/v1/events"
 PIPELINED = 8  # requests that may wait on one connection for the answers to those before
 
 
@@ -61,6 +62,13 @@ class Connection(HttpToolsProtocol):
             self.send_400_response("The request's headers are too large.")
         elif self.since is not None and self._late is None and not self.transport.is_closing():
             self._arm()
+
+    def shutdown(self) -> None:
+        """End the connection when its answer is whole; one that never is, ends at once."""
+        if self.since is None and self.scope["path"] == STREAM:
+            self.transport.close()
+        else:
+            super().shutdown()
 
     def give_up(self) -> None:
         """End the connection at once."""

@@ -11,7 +11,9 @@ from typing import Annotated, Any
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from app.api import session
 from app.api.bodies import Bodies
+from app.api.broadcaster import Broadcaster
 from app.db.reader import Reader
 from app.db.store import Store
 from app.metrics import Metrics
@@ -69,6 +71,8 @@ class Context:
     reload: Callable[[], Awaitable[Reloaded]]
     quota: Callable[[], dict[str, dict[str, int | str]]]  # GitHub's, by installation
     bodies: Bodies = field(default_factory=Bodies)
+    events: Broadcaster = field(default_factory=Broadcaster)
+    simulated: bool = False  # GitHub is on this machine, as in the demo: every page says so
 
 
 async def context_of(request: Request) -> Context:
@@ -85,9 +89,13 @@ BEARER = HTTPBearer(auto_error=False, description="The admin token, from state_d
 
 
 async def admin(
-    context: Ctx, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None
+    request: Request,
+    context: Ctx,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None,
 ) -> None:
-    """Let only the bearer of the admin token pass."""
+    """Let only the bearer of the admin token pass, or a browser that showed it once."""
+    if credentials is None and session.may_act(request, context.admin_token, context.clock()):
+        return
     given = credentials.credentials if credentials else ""
     if not secrets.compare_digest(given.encode(), context.admin_token.encode()):
         raise HTTPException(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -72,9 +72,11 @@ def _degraded(context: Context) -> list[str]:
     },
 )
 async def metrics(
-    context: Ctx, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None
+    request: Request,
+    context: Ctx,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None,
 ) -> Response:
     """Return all metrics as Prometheus text."""
     if not context.metrics_public:
-        await admin(context, credentials)
+        await admin(request, context, credentials)
     return Response(context.metrics.expose(), media_type="text/plain; version=0.0.4; charset=utf-8")

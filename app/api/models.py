@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from app.db.reader import Transition
+from app.db.rows import Transition
 from app.domain.jobs import Job, JobStatus
 from app.domain.pools import Pool
 from app.domain.runners import Runner, RunnerState

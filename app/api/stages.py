@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.api.models import Stage
-from app.db.reader import Transition
+from app.db.rows import Transition
 from app.domain.jobs import Job
 from app.domain.runners import Runner, RunnerState
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 from typing import Annotated
 
 import typer
@@ -11,6 +12,12 @@ import typer
 
 def demo(
     seed: Annotated[int | None, typer.Option(help="Repeat a run's chance.", show_default="a new one")] = None,
+    keep: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep/--once", help="Go on with other jobs until Ctrl-C.", show_default="on a terminal"
+        ),
+    ] = None,
 ) -> None:
     """Watch the main job, from queued webhooks to destroyed VMs, on a simulated GitHub and a simulated tart."""
     from app.sandbox.demo import run
@@ -18,7 +25,7 @@ def demo(
     chosen = secrets.randbelow(2**32) if seed is None else seed
     typer.echo(f"seed {chosen}")
     try:
-        went_well = asyncio.run(run(chosen))
+        went_well = asyncio.run(run(chosen, keep=sys.stdout.isatty() if keep is None else keep))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if not went_well:

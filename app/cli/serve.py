@@ -6,6 +6,13 @@ import os
 import resource
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import typer
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 GRACE = 5  # s, for requests under way when we are told to stop
 KEEP_ALIVE = 5  # s that a connection is kept for another request
@@ -20,9 +27,12 @@ def serve() -> None:
     from app.configfile import ConfigError, load
 
     try:
-        host, port = load(os.environ, Path.cwd()).address
+        settings = load(os.environ, Path.cwd())
+        if sys.stdout.isatty():
+            _show_link(settings)
     except ConfigError as error:
         sys.exit(error.report())
+    host, port = settings.address
     _allow_open_files()
     uvicorn.run(
         "app.main:app",
@@ -36,6 +46,16 @@ def serve() -> None:
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
+
+
+def _show_link(settings: Settings) -> None:
+    """Say where the dashboard is; the link lets its reader in, so it goes to a terminal and nowhere else."""
+    from app.configfile import admin_token, prepare_state_dir
+
+    prepare_state_dir(settings)
+    host, port = settings.address
+    named = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104  # not bound to
+    typer.echo(f"Dashboard: http://{named}:{port}/?token={quote(admin_token(settings))}\n")
 
 
 def _allow_open_files() -> None:

@@ -10,13 +10,27 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select, text
 
+from app.db import board
+from app.db.board import Board, Statistics
 from app.db.database import Database
-from app.db.rows import COOLDOWN, DELIVERY, FLAG, HISTORY, JOB, RUNNER, cooldown_from, job_from, runner_from
+from app.db.rows import (
+    COOLDOWN,
+    DELIVERY,
+    FLAG,
+    HISTORY,
+    JOB,
+    RUNNER,
+    Transition,
+    cooldown_from,
+    job_from,
+    runner_from,
+    transition_from,
+)
 from app.db.store import DRAINING, LOG_REACHED
 from app.domain.jobs import Job, JobStatus
 from app.domain.pools import Target
@@ -96,16 +110,6 @@ class Records:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
-    """One row of a runner's history."""
-
-    from_state: RunnerState | None
-    to_state: RunnerState
-    at: datetime
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
     """Which jobs a page shows; None shows all."""
 
@@ -166,6 +170,18 @@ class Reader:
 
         return await self._db.read(work)
 
+    async def board(self, *, waiting: int, running: int, ended: int) -> Board:
+        """Return up to so many jobs that wait, run and ended last."""
+        return await self._db.read(
+            lambda connection: board.read(connection, waiting=waiting, running=running, ended=ended)
+        )
+
+    async def statistics(self, *, until: datetime, width: timedelta, count: int) -> Statistics:
+        """Return how it went in the *count* intervals of *width* up to *until*."""
+        return await self._db.read(
+            lambda connection: board.statistics(connection, until=until, width=width, count=count)
+        )
+
     async def runners(self, *, live: bool, limit: int) -> list[Runner]:
         """Return up to *limit* runners, newest first; *live* leaves out those that are gone."""
 
@@ -185,7 +201,7 @@ class Reader:
             if row is None:
                 return None
             query = select(HISTORY).where(HISTORY.c.runner == name).order_by(HISTORY.c.id)
-            return runner_from(row), [_transition(found) for found in connection.execute(query)]
+            return runner_from(row), [transition_from(found) for found in connection.execute(query)]
 
         return await self._db.read(work)
 
@@ -264,11 +280,6 @@ class Reader:
     async def is_intact(self) -> bool:
         """Whether the database answers."""
         return await self._db.read(lambda connection: connection.execute(text("SELECT 1")).scalar() == 1)
-
-
-def _transition(row: Row[Any]) -> Transition:
-    before = RunnerState(row.from_state) if row.from_state else None
-    return Transition(from_state=before, to_state=RunnerState(row.to_state), at=row.at, reason=row.reason)
 
 
 def _demand(connection: Connection, denying: str, heads: int) -> tuple[Demand, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -33,6 +34,16 @@ FLAG = table_of(tables.FlagRow)
 _POOL = TypeAdapter(Pool)
 _JOB_FIELDS = tuple(field.name for field in fields(Job))
 _RUNNER_FIELDS = tuple(field.name for field in fields(Runner))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One row of a runner's history."""
+
+    from_state: RunnerState | None
+    to_state: RunnerState
+    at: datetime
+    reason: str
 
 
 def job_values(job: Job) -> dict[str, Any]:
@@ -84,3 +95,9 @@ def cooldown_from(row: Row[Any]) -> Cooldown:
     return Cooldown(
         scope=row.scope, reason=row.reason, detail=row.detail, failures=row.failures, until=row.until
     )
+
+
+def transition_from(row: Row[Any]) -> Transition:
+    """Return the transition a row of history holds."""
+    before = RunnerState(row.from_state) if row.from_state else None
+    return Transition(from_state=before, to_state=RunnerState(row.to_state), at=row.at, reason=row.reason)

@@ -6,15 +6,16 @@ domain. What the database refuses comes out as a named error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, bindparam, delete, select, update
 from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.dml import ReturningDelete
 
 from app.db.database import Database
 from app.db.rows import (
@@ -31,11 +32,13 @@ from app.db.rows import (
     runner_from,
     runner_values,
 )
+from app.domain.changes import Change, ChangeKind
 from app.domain.cooldowns import after_failure
 from app.domain.jobs import Job, JobStatus, WorkflowJobEvent, merge
 from app.domain.pools import Pool, pool_for
 from app.domain.runners import Runner, RunnerState, StopRequest, advance
 
+R = TypeVar("R")
 DRAINING = "draining"  # names of flags
 LOG_REACHED = "delivery_log_reached"
 RELEASE = "runner_release"
@@ -66,9 +69,13 @@ class Delivery:
 class Store:
     """Writes of the service's state; see :class:`app.db.reader.Reader` for reads."""
 
-    def __init__(self, database: Database, pools: Sequence[Pool] = ()) -> None:
+    def __init__(
+        self, database: Database, pools: Sequence[Pool] = (), tell: Callable[[Change], None] = lambda _: None
+    ) -> None:
+        """Write to *database*; *tell* hears of every transition, once it is durable."""
         self._db = database
         self._pools = tuple(pools)
+        self._tell = tell
 
     async def trouble(self) -> str | None:
         """Return what keeps anything from being written, and the mend; None: nothing that is known."""
@@ -96,7 +103,7 @@ class Store:
         False: this delivery was recorded before, and nothing changed.
         """
 
-        def work(connection: Connection) -> bool:
+        def work(connection: Connection) -> tuple[bool, list[Change]]:
             values = {
                 "guid": delivery.guid,
                 "event": delivery.event,
@@ -106,40 +113,43 @@ class Store:
                 "received_at": at,
             }
             if connection.execute(NEW_DELIVERY, values).rowcount == 0:
-                return False
+                return False, []
+            changes: list[Change] = []
             if event is not None:
-                self._fold(connection, event, at)
-            return True
+                self._fold(connection, event, at, changes)
+            return True, changes
 
-        return await self._db.write(work)
+        return await self._write(work)
 
     async def observe(
         self, event: WorkflowJobEvent, *, at: datetime, fork: bool | None = None, note: str | None = None
     ) -> Job:
         """Fold GitHub's answer about a job in; it counts as checked at *at*."""
 
-        def work(connection: Connection) -> Job:
-            job = self._fold(connection, event, at)
+        def work(connection: Connection) -> tuple[Job, list[Change]]:
+            changes: list[Change] = []
+            job = self._fold(connection, event, at, changes)
             job = replace(job, checked_at=at, fork=job.fork if fork is None else fork, note=note or job.note)
             _save_job(connection, job)
-            return job
+            return job, changes
 
-        return await self._db.write(work)
+        return await self._write(work)
 
     async def observe_all(self, events: Sequence[WorkflowJobEvent], *, at: datetime) -> list[Job]:
         """Fold GitHub's answers about several jobs in, all or none; return the jobs nobody had told us of."""
 
-        def work(connection: Connection) -> list[Job]:
-            found = []
+        def work(connection: Connection) -> tuple[list[Job], list[Change]]:
+            found: list[Job] = []
+            changes: list[Change] = []
             for event in events:
                 known = connection.execute(JOB_BY_ID, {"job": event.id}).first()
-                job = replace(self._fold(connection, event, at), checked_at=at)
+                job = replace(self._fold(connection, event, at, changes), checked_at=at)
                 _save_job(connection, job)
                 if known is None:
                     found.append(job)
-            return found
+            return found, changes
 
-        return await self._db.write(work) if events else []
+        return await self._write(work) if events else []
 
     async def mark_checked(self, job_id: int, *, at: datetime) -> None:
         """Note that GitHub was asked about a job and could not answer: what we know stands."""
@@ -155,6 +165,7 @@ class Store:
                 update(JOB).where(JOB.c.id == job_id, JOB.c.status != JobStatus.COMPLETED).values(**values)
             )
         )
+        self._tell(_of_job(job_id, None, JobStatus.COMPLETED, at))
 
     async def reopen(self, job_id: int, *, at: datetime) -> None:
         """Take back that a job is over: a webhook said so, and GitHub, asked at *at*, says that it runs."""
@@ -162,6 +173,7 @@ class Store:
         await self._db.write(
             lambda connection: connection.execute(update(JOB).where(JOB.c.id == job_id).values(**values))
         )
+        self._tell(_of_job(job_id, JobStatus.COMPLETED, JobStatus.IN_PROGRESS, at))
 
     async def claim(self, runner: Runner) -> None:
         """Take a slot for a new runner. Raises SlotTaken."""
@@ -175,6 +187,7 @@ class Store:
         except IntegrityError as error:
             msg = f"slot {runner.slot} is held already, {runner.name} cannot have it"
             raise SlotTaken(msg) from error
+        self._tell(_of_runner(None, runner))
 
     async def advance(
         self,
@@ -197,7 +210,9 @@ class Store:
             _add_history(connection, after, before.state)
             return before, after
 
-        return await self._db.write(work)
+        before, after = await self._db.write(work)
+        self._tell(_of_runner(before, after))
+        return before, after
 
     async def amend(self, name: str, **changes: Any) -> Runner:  # fields of Runner
         """Change what we know of a runner, not its state. Raises UnknownRunner."""
@@ -248,12 +263,16 @@ class Store:
             connection.execute(_upsert(COOLDOWN), cooldown_values(cooldown))
 
         await self._db.write(work)
+        self._tell(Change(kind=ChangeKind.COOLDOWN, name=scope, was=None, now=reason, reason=detail, at=at))
 
     async def succeed(self, *scopes: str) -> None:
         """Forget the failures of *scopes*: it worked."""
-        await self._db.write(
-            lambda connection: connection.execute(delete(COOLDOWN).where(COOLDOWN.c.scope.in_(scopes)))
+        mended = (
+            delete(COOLDOWN)
+            .where(COOLDOWN.c.scope.in_(scopes))
+            .returning(COOLDOWN.c.scope, COOLDOWN.c.reason)
         )
+        await self._forget(mended)
 
     async def shift_times(self, jump: timedelta) -> None:
         """Move the times that spans are measured from by *jump*, as the wall clock was; jobs must be asked about anew."""
@@ -274,7 +293,12 @@ class Store:
 
     async def forget_failures(self) -> None:
         """Forget every failure: somebody says that it is mended."""
-        await self._db.write(lambda connection: connection.execute(delete(COOLDOWN)))
+        await self._forget(delete(COOLDOWN).returning(COOLDOWN.c.scope, COOLDOWN.c.reason))
+
+    async def _forget(self, mended: ReturningDelete[Any]) -> None:
+        rows = await self._db.write(lambda connection: connection.execute(mended).all())
+        for row in rows:
+            self._tell(Change(kind=ChangeKind.COOLDOWN, name=row.scope, was=row.reason, now=None))
 
     async def set_draining(self, draining: bool) -> None:
         """Start or stop draining; it outlives a restart."""
@@ -286,6 +310,7 @@ class Store:
                 connection.execute(delete(FLAG).where(FLAG.c.name == DRAINING))
 
         await self._db.write(work)
+        self._tell(Change(kind=ChangeKind.DRAINING, name="", was=None, now=DRAINING if draining else None))
 
     async def note_log_reached(self, at: datetime) -> None:
         """Note up to when GitHub's delivery log was read."""
@@ -321,13 +346,24 @@ class Store:
 
         return await self._db.write(work)
 
-    def _fold(self, connection: Connection, event: WorkflowJobEvent, at: datetime) -> Job:
+    async def _write(self, work: Callable[[Connection], tuple[R, list[Change]]]) -> R:
+        """Make a write, and tell what it changed; *work* may be run twice, and only one of them counts."""
+        result, changes = await self._db.write(work)
+        for change in changes:
+            self._tell(change)
+        return result
+
+    def _fold(
+        self, connection: Connection, event: WorkflowJobEvent, at: datetime, changes: list[Change]
+    ) -> Job:
         row = connection.execute(JOB_BY_ID, {"job": event.id}).first()
         known = job_from(row) if row else None
         job = merge(known, event, at=at)
         job = replace(job, pool=self._pool_of(job))
         if job != known:
             _save_job(connection, job)
+        if known is None or known.status is not job.status:
+            changes.append(_of_job(job.id, known.status if known else None, job.status, at))
         return job
 
     def _pool_of(self, job: Job) -> str | None:
@@ -339,6 +375,17 @@ class Store:
 
 def _set_flag(connection: Connection, name: str, value: str) -> None:
     connection.execute(_upsert(FLAG), {"name": name, "value": value})
+
+
+def _of_job(job_id: int, was: JobStatus | None, now: JobStatus, at: datetime) -> Change:
+    return Change(kind=ChangeKind.JOB, name=str(job_id), was=was, now=now, at=at)
+
+
+def _of_runner(before: Runner | None, after: Runner) -> Change:
+    was = before.state if before else None
+    return Change(
+        kind=ChangeKind.RUNNER, name=after.name, was=was, now=after.state, reason=after.reason, at=after.since
+    )
 
 
 def _save_job(connection: Connection, job: Job) -> None:

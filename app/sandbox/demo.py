@@ -8,6 +8,9 @@ nothing at all is left: no VM, no registration, no process, no secret in anythin
 from __future__ import annotations
 
 import asyncio
+import random
+import signal
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from app.sandbox.demo_screen import Screen
@@ -28,6 +31,14 @@ image = "{IMAGE}"
 repositories = ["acme/*"]
 """
 LABELS = ("self-hosted", "macOS", "sequoia")
+LATER = (
+    ("acme/app", "test (macos)"),
+    ("acme/app", "lint"),
+    ("acme/lib", "wheel (cp314)"),
+    ("acme/lib", "docs"),
+)
+MOST_WAITING = 7  # jobs that are not over, after the story
+FAILING = 0.15  # the share of them that fail
 LIMIT_SECONDS = 55.0
 BETWEEN_LOOKS = 0.25
 
@@ -46,21 +57,40 @@ class Story:
         return sorted([*self.served, *self.cancelled, *self.refused], key=lambda job: job.id)
 
 
-async def run(seed: int) -> bool:
-    """Run the demo; True when all of it went as it must."""
+async def run(seed: int, *, keep: bool = False) -> bool:
+    """Run the demo; True when all of it went as it must. *keep* goes on with other jobs until Ctrl-C."""
     screen = Screen()
-    async with outside(seed) as (model, api_url, place):
-        async with Server(place, api_url, model, CONFIG) as server:
-            model.point_hook(f"{server.url}/webhooks/github")
-            screen.begin(server.url, place)
-            story = queue_jobs(model)
-            done = await _watch(server, model, story, screen)
-            problems = [] if done else [f"not everything was done within {LIMIT_SECONDS:.0f} s"]
-            problems += await _check_story(server, story)
-            await screen.table(server, story.jobs)
+    async with outside(seed) as (model, api_url, place), Server(place, api_url, model, CONFIG) as server:
+        model.point_hook(f"{server.url}/webhooks/github")
+        screen.begin(server.link, place)
+        story = queue_jobs(model)
+        done = await _watch(server, model, story, screen)
+        problems = [] if done else [f"not everything was done within {LIMIT_SECONDS:.0f} s"]
+        problems += await _check_story(server, story)
+        await screen.table(server, story.jobs)
         problems += _left_behind(model, server)
-    screen.end(problems)
+        screen.end(problems)
+        if keep:
+            screen.going_on(server.link)
+            await _go_on(model, random.Random(seed))  # noqa: S311  # a simulation's chance
     return not problems
+
+
+async def _go_on(model: ModelGitHub, chance: random.Random) -> None:
+    """Queue one job after the other, never many at a time, until Ctrl-C."""
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, told.set)
+    queued: list[Job] = []
+    while not told.is_set():
+        queued = [job for job in queued if job.status != "completed"]
+        if len(queued) < MOST_WAITING:
+            repository, name = chance.choice(LATER)
+            outcome = "failure" if chance.random() < FAILING else "success"
+            seconds = chance.uniform(3.0, 12.0)
+            queued.append(model.queue(repository, name, LABELS, seconds=seconds, outcome=outcome))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(chance.uniform(2.0, 6.0)):
+                await told.wait()
 
 
 def queue_jobs(model: ModelGitHub) -> Story:

@@ -31,16 +31,17 @@ class Screen:
         self._live: Live | None = None
         self._said: dict[str, str] = {}
 
-    def begin(self, url: str, place: Path) -> None:
+    def begin(self, link: str, place: Path) -> None:
         """Say what is about to be seen."""
         self._console.print(
             Panel(
                 "This is a [bold]simulation[/]: the real CiderMill server, between a simulated GitHub and a "
-                f"simulated tart.\nThe server listens on {url}; everything lives in {place} and goes with it.",
+                f"simulated tart.\nEverything lives in {place} and goes with it.",
                 title="cidermill demo",
                 border_style="magenta",
             )
         )
+        self._console.print(f"Dashboard: {link}", soft_wrap=True)  # a link that is broken in two is none
 
     def live(self) -> AbstractContextManager[object]:
         """Update in place for as long as this lasts, where there is a terminal."""
@@ -89,6 +90,10 @@ class Screen:
             self._console.print("[green]Left behind: nothing[/] (no VM, no registration, no secret on disk).")
         for problem in problems:
             self._console.print(f"[red]wrong:[/] {problem}", highlight=False)
+
+    def going_on(self, link: str) -> None:
+        """Say that jobs go on, and how to end it."""
+        self._console.print(f"Jobs go on until Ctrl-C: {link}", soft_wrap=True)
 
 
 def _seconds(stages: Sequence[dict[str, str]]) -> list[str]:

@@ -84,6 +84,12 @@ class Server:
         await self._stop()
 
     @property
+    def link(self) -> str:
+        """The dashboard's address, with the token that lets its reader in."""
+        token = (self._place / "state" / "admin-token").read_text(encoding="ascii").strip()
+        return f"{self.url}/?token={token}"
+
+    @property
     def pid(self) -> int:
         """The server's process."""
         return self._process.pid if self._process else 0

@@ -123,7 +123,7 @@ class SmallGitHub:
         return "the App of the tests"
 
     def quota(self) -> dict[str, dict[str, int | str]]:
-        return {"acme": {"core": 4999}}
+        return {"acme/core": {"limit": 5000, "remaining": 4999}}
 
     def change(self, name: str, **changes: bool) -> None:
         """Have a registration be online or busy."""

@@ -42,7 +42,7 @@ async def test_status(server: Server) -> None:
         "slots_used": 2,
         "queued": 2,
         "in_progress": 0,
-        "quota": {"acme": {"core": 4999}},
+        "quota": {"acme/core": {"limit": 5000, "remaining": 4999}},
         "warnings": ["one warning"],
     }
     assert {name: answer[name] for name in expected} == expected
