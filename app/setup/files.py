@@ -130,7 +130,8 @@ def with_value(text: str, name: str, value: str) -> str:
         before = old[: len(old) - len(old.lstrip())]
         comment = INLINE_COMMENT.search(old.rstrip())
         new = before + line.rstrip() + (comment[0] if comment else "") + "\n"
-        return "".join([*_texts(lines[: places[-1]]), new, *_texts(lines[places[-1] + 1 :])])
+        lines[places[-1]] = (name, new)
+        return "".join(original for _, original in lines)
     example = re.compile(rf"^#\s*(?:Example:\s*)?{re.escape(name)}=.*(?:\n|\Z)", re.MULTILINE)
     found = example.search(text)
     if found is None:
@@ -149,10 +150,6 @@ def commented(text: str, name: str) -> str:
 def _lines(text: str) -> list[tuple[str | None, str]]:
     """Split into (name, text), one for each setting, comments and empty lines in between."""
     return [(binding.key, binding.original.string) for binding in parse_stream(StringIO(text))]
-
-
-def _texts(lines: Sequence[tuple[str | None, str]]) -> list[str]:
-    return [_ended(text) if key else text for key, text in lines]
 
 
 def _ended(text: str) -> str:
