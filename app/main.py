@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI
 
 from app import logs
-from app.api import admin, events, health, webhooks
+from app.api import admin, doctor, events, health, webhooks
 from app.api.broadcaster import Broadcaster
 from app.api.context import Context, Health, Reloaded, ReloadRefused
 from app.api.guard import guard
@@ -30,6 +30,9 @@ from app.db.database import Database, open_engine
 from app.db.migrate import DatabaseUnusable, upgrade
 from app.db.reader import Reader
 from app.db.store import Store
+from app.doctor.examine import Place
+from app.doctor.inside import Doctor
+from app.doctor.shell import RealShell
 from app.domain.pools import Names
 from app.github.auth import AppCredentials, TokenCredentials
 from app.github.client import GitHubClient
@@ -84,6 +87,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             app.state.context = await _run(stack, settings, token, github, vms, clock, reread, around)
+            app.state.doctor = _doctor(settings, app.state.context)
             yield
 
     app = FastAPI(
@@ -95,7 +99,7 @@ def create_app(
         redoc_url=None,
     )
     guard(app, hosts)
-    for router in (webhooks.router, admin.router, events.router, health.router):
+    for router in (webhooks.router, admin.router, doctor.router, events.router, health.router):
         app.include_router(router)
     pages.mount(app)
     return app
@@ -176,6 +180,19 @@ async def _run(
         events=broadcaster,
         simulated=urlsplit(settings.github_api_url).hostname in LOOPBACK,
     )
+
+
+def _doctor(settings: Settings, context: Context) -> Doctor:
+    tart = tart_of(settings)
+    place = Place(
+        settings=settings,
+        pools=settings.pools,
+        tart=tart,
+        vms=context.vms,
+        shell=RealShell(tart.env),
+        clock=context.clock,
+    )
+    return Doctor(place, context.reconciler, context.reader)
 
 
 def _github(settings: Settings, metrics: Metrics) -> GitHubClient:

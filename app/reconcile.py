@@ -23,7 +23,7 @@ from app.domain.actions import Action, Boot, Claim, Note, Stop
 from app.domain.hearing import owner_of
 from app.domain.plan import plan
 from app.domain.pools import Forks, Names, Pool, Target
-from app.domain.runners import AT_GITHUB, InvalidTransition
+from app.domain.runners import AT_GITHUB, InvalidTransition, Runner
 from app.domain.world import Hearing, World
 from app.metrics import Metrics
 from app.perform import Performer
@@ -110,6 +110,11 @@ class Reconciler:
         self.setup = setup
         await self._store.configure(setup.pools)
         self.wake()
+
+    async def launch(self, runner: Runner) -> None:
+        """Boot *runner*, which no job asked for; from here on it is one like any other. Raises SlotTaken."""
+        await self._store.claim(runner)
+        await self._start(Boot(runner), await self.see())
 
     async def run(self) -> None:
         """Go on until cancelled; VMs and their guests are left as they are then."""

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from app import metrics
-from app.api import admin, health, webhooks
+from app.api import admin, doctor, health, webhooks
 from app.configfile import CONFIG, PREFIX, load
 from app.domain.pools import Pool
 from app.domain.runners import TRANSITIONS, RunnerState
@@ -224,7 +224,7 @@ def test_every_route_is_documented() -> None:
     """docs/design.md lists every route that is served, and no other."""
     served = {
         f"{method} {route.path}"
-        for router in (admin.router, health.router, webhooks.router)
+        for router in (admin.router, doctor.router, health.router, webhooks.router)
         for method, route in routes(router)
     }
     listed = {cells[0].strip("`") for cells in rows(section(read("docs/design.md"), "HTTP"))}

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import config, demo, serve, setup
+from app.cli import config, demo, doctor, serve, setup
 
 program = typer.Typer(
     name="cidermill",
@@ -21,6 +21,7 @@ program = typer.Typer(
 program.command("setup")(setup.setup)
 program.command("serve")(serve.serve)
 program.command("demo")(demo.demo)
+program.command("doctor")(doctor.doctor)
 program.add_typer(config.commands, name="config")
 
 

@@ -17,14 +17,15 @@ SECONDS = 20.0
 
 def check_host(tart: Tart, pools: Sequence[Pool]) -> None:
     """Make sure that tart is there and new enough, and softnet where a pool uses it. Raises VMError."""
-    _check_version(tart)
+    tart_version(tart)
     needing = [pool.name for pool in pools if pool.network == "softnet"]
     if needing and shutil.which("softnet", path=tart.env["PATH"]) is None:
         msg = f'pool {needing[0]} has network = "softnet" (the default), and {SOFTNET_MISSING.detail}'
         raise VMError(msg, reason=SOFTNET_MISSING.code, host_wide=True)
 
 
-def _check_version(tart: Tart) -> None:
+def tart_version(tart: Tart) -> tuple[int, ...] | None:
+    """Return the version of tart; None: an unofficial build. Raises VMError where it is missing or too old."""
     try:
         said = subprocess.run(
             [tart.program, "--version"],
@@ -45,13 +46,15 @@ def _check_version(tart: Tart) -> None:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         msg = f"tart_path: `{tart.program} --version` fails: is it tart?"
         raise VMError(msg, reason=TART_MISSING.code, host_wide=True) from error
-    if said == "SNAPSHOT":  # an unofficial build; whoever runs one knows
-        return
+    if said == "SNAPSHOT":  # whoever runs one knows
+        return None
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", said, re.ASCII)
     if match is None:
         msg = f"tart_path: `{tart.program} --version` tells no version: is it tart?"
         raise VMError(msg, reason=TART_MISSING.code, host_wide=True)
-    if tuple(int(part or 0) for part in match.groups()) < MINIMUM:
+    version = tuple(int(part or 0) for part in match.groups())
+    if version < MINIMUM:
         wanted = ".".join(map(str, MINIMUM))
         msg = f"tart {match[0]} is too old, {wanted} is the least: `brew upgrade openai/tools/tart`"
         raise VMError(msg, reason="tart_too_old", host_wide=True)
+    return version
