@@ -10,6 +10,8 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable, MutableMapping
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -28,6 +30,8 @@ PATTERNS = re.compile(
 # What moves a terminal's cursor, or the order in which text is read. JSON escapes all of it by itself.
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 HIDDEN = "[redacted]"
+FILE_BYTES = 20_000_000  # some 80,000 lines; then the next file begins
+OLD_FILES = 5  # kept beside it: server.log.1 is the youngest
 FORMATTER_KEYS = frozenset({"_record", "_from_structlog"})  # structlog's own, dropped before rendering
 QUIET = ("alembic", "httpx", "httpcore", "apscheduler", "asyncio", "hishel", "uvicorn.access")
 
@@ -77,9 +81,22 @@ def _escaped(text: str) -> str:
     return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def configure(level: str, form: str, secrets: Iterable[str]) -> None:
-    """Send all logs to standard error: readable on a terminal, JSON lines otherwise, or as *form* says."""
-    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+def _handler(path: Path | None) -> logging.Handler:
+    if path is None:
+        return logging.StreamHandler(sys.stderr)
+    # Opened at the first line: by then we are known to be the only one that writes there.
+    return RotatingFileHandler(
+        path, maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8", errors="replace", delay=True
+    )
+
+
+def configure(level: str, form: str, secrets: Iterable[str], path: Path | None = None) -> None:
+    """Send all logs to standard error, or to the file *path*, which never grows without end.
+
+    They are readable on a terminal, JSON lines otherwise, or as *form* says.
+    """
+    terminal = path is None and sys.stderr.isatty()
+    console = form == "console" or (form == "auto" and terminal)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -93,7 +110,7 @@ def configure(level: str, form: str, secrets: Iterable[str]) -> None:
         [
             legible,
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(),
+                colors=terminal,
                 # Tracebacks are text by now; the default would print the values of locals, secrets among them.
                 exception_formatter=structlog.dev.plain_traceback,
             ),
@@ -107,7 +124,7 @@ def configure(level: str, form: str, secrets: Iterable[str]) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _handler(path)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -108,6 +108,12 @@ class Metrics:
             "Jobs that no webhook had told of and that were found by asking GitHub.",
             registry=self.registry,
         )
+        self.notifications = Counter(
+            "cidermill_notifications",
+            "Messages for notify_url, by what became of them.",
+            ["event", "outcome"],
+            registry=self.registry,
+        )
 
     @contextmanager
     def github_call(self, call: str) -> Iterator[None]:

@@ -55,6 +55,10 @@ class Timers:
         add(self._forget, "interval", seconds=RETENTION.total_seconds(), next_run_time=now)
         self._scheduler.start()
 
+    def every(self, span: timedelta, work: Callable[[], Awaitable[None]]) -> None:
+        """Do *work* every *span* from now on; where it fails, that is logged and it is tried again."""
+        self._scheduler.add_job(work, "interval", seconds=span.total_seconds())
+
     def stop(self) -> None:
         """End; a job under way is cancelled."""
         self._scheduler.shutdown(wait=False)
