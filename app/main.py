@@ -37,6 +37,7 @@ from app.domain.pools import Names
 from app.github.auth import AppCredentials, TokenCredentials
 from app.github.client import GitHubClient
 from app.metrics import Metrics, WorldCollector
+from app.notify import LOOK_EVERY, notifying
 from app.ports import GitHub, VMBackend, VMError
 from app.reconcile import Reconciler, Setup, replace_pools
 from app.settings import LOOPBACK, Settings
@@ -160,6 +161,9 @@ async def _run(
         clock=clock,
     )
     timers.start(github.whoami)
+    if settings.notify_url is not None:
+        telling = notifying(settings, lambda: reconciler.world, reader, metrics, clock)
+        timers.every(LOOK_EVERY, await stack.enter_async_context(telling))
     stack.callback(timers.stop)
     return Context(
         version=VERSION,
@@ -260,7 +264,7 @@ def build() -> FastAPI:
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         settings = load(os.environ, Path.cwd())
-        logs.configure(settings.log_level, settings.log_format, settings.secrets())
+        logs.configure(settings.log_level, settings.log_format, settings.secrets(), settings.log_path)
         prepare_state_dir(settings)
         lock_state_dir(settings)
         check_host(tart_of(settings), settings.pools)

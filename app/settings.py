@@ -13,7 +13,7 @@ import stat
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import psutil
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -70,6 +70,10 @@ class Settings(BaseModel):
     orchard_server_name: str | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
+    log_path: Path | None = None
+    notify_url: SecretStr | None = None  # a secret: those of chats hold a token in their path
+    notify_secret: SecretStr | None = None
+    notify_after: Duration = timedelta(minutes=30)
     retention_days: int = Field(default=30, ge=1)
     pool: tuple[PoolSettings, ...] = ()
 
@@ -95,7 +99,9 @@ class Settings(BaseModel):
             raise ValueError(msg)
         return value
 
-    @field_validator("state_dir", "github_private_key_path", "github_ca_path", "tart_home", mode="after")
+    @field_validator(
+        "state_dir", "github_private_key_path", "github_ca_path", "tart_home", "log_path", mode="after"
+    )
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         try:
@@ -148,6 +154,25 @@ class Settings(BaseModel):
             raise ValueError(msg)
         return value
 
+    @field_validator("notify_url")
+    @classmethod
+    def _check_notify_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        parts = _split(value.get_secret_value())
+        if parts is None or not (parts.scheme == "https" or parts.hostname in LOOPBACK):
+            msg = "write an https URL; plain http only on loopback, or the network could read what is told"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("notify_after")
+    @classmethod
+    def _check_notify_after(cls, value: timedelta) -> timedelta:
+        if not timedelta(minutes=1) <= value <= timedelta(days=7):
+            msg = "from 1 minute to 7 days"
+            raise ValueError(msg)
+        return value
+
     @model_validator(mode="after")
     def _check_whole(self) -> Self:
         problems = [*self._missing(), *self._unbuilt(), *self._contradictions(), *self._unusable()]
@@ -188,6 +213,8 @@ class Settings(BaseModel):
             found.append("github_token and github_app_id: set one of them, not both")
         if self.github_private_key is not None and self.github_private_key_path is not None:
             found.append("github_private_key and github_private_key_path: set one of them, not both")
+        if self.notify_secret is not None and self.notify_url is None:
+            found.append("notify_secret: it signs what is sent to notify_url, which is not set")
         if self.slots > APPLE_LIMIT:
             found.append(f"slots = {self.slots}: Apple allows {APPLE_LIMIT} macOS VMs at a time on one Mac")
         names = [pool.name for pool in self.pool]
@@ -205,6 +232,9 @@ class Settings(BaseModel):
                 found.append(str(problem))
         if self.github_ca_path is not None and not self.github_ca_path.is_file():
             found.append(f"github_ca_path: there is no file {self.github_ca_path}")
+        folder = self.log_path.parent if self.log_path else self.state_dir  # which is made at the start
+        if folder != self.state_dir and not folder.is_dir():
+            found.append(f"log_path: there is no directory {folder}: make it, or name another")
         return found
 
     def private_key(self) -> str:
@@ -291,18 +321,27 @@ class Settings(BaseModel):
             self.github_webhook_secret_previous,
             self.admin_token,
             self.orchard_token,
+            self.notify_url,
+            self.notify_secret,
         )
         return tuple(value.get_secret_value() for value in named if value is not None)
 
 
-def _is_plain_url(value: str) -> bool:
+def _split(value: str) -> SplitResult | None:
+    """Return the parts of an http or https URL; None where it is none."""
     try:
         parts = urlsplit(value)
         _ = parts.port  # it is read, and may be wrong, only when asked for
     except ValueError:
+        return None
+    return parts if parts.scheme in {"http", "https"} and parts.hostname else None
+
+
+def _is_plain_url(value: str) -> bool:
+    parts = _split(value)
+    if parts is None:
         return False
-    extra = parts.username is not None or parts.password is not None or parts.query or parts.fragment
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not extra
+    return not (parts.username is not None or parts.password is not None or parts.query or parts.fragment)
 
 
 def _read_private(path: Path) -> str:

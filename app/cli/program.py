@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import config, demo, doctor, serve, setup
+from app.cli import config, demo, doctor, serve, service, setup
 
 program = typer.Typer(
     name="cidermill",
@@ -23,6 +23,7 @@ program.command("serve")(serve.serve)
 program.command("demo")(demo.demo)
 program.command("doctor")(doctor.doctor)
 program.add_typer(config.commands, name="config")
+program.add_typer(service.commands, name="service")
 
 
 @program.command("version")

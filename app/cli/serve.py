@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import resource
+import stat
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import typer
 
+from app.service.agent import LABEL
+
 if TYPE_CHECKING:
     from app.settings import Settings
 
 GRACE = 5  # s, for requests under way when we are told to stop
 KEEP_ALIVE = 5  # s that a connection is kept for another request
+OUTPUT_BYTES = 1_000_000  # of what is said outside the log: starts that failed
 OPEN_FILES = 4096  # launchd allows 256, which strangers' connections could use up; a VM could not start then
 
 
@@ -32,6 +37,8 @@ def serve() -> None:
             _show_link(settings)
     except ConfigError as error:
         sys.exit(error.report())
+    finally:
+        _bound_output(os.environ)
     host, port = settings.address
     _allow_open_files()
     uvicorn.run(
@@ -46,6 +53,17 @@ def serve() -> None:
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
+
+
+def _bound_output(environ: Mapping[str, str]) -> None:
+    """Empty the file that launchd appends our output to, once it is large: nobody else does."""
+    said = os.fstat(sys.stderr.fileno())
+    if (
+        environ.get("XPC_SERVICE_NAME") == LABEL
+        and stat.S_ISREG(said.st_mode)
+        and said.st_size > OUTPUT_BYTES
+    ):
+        os.ftruncate(sys.stderr.fileno(), 0)
 
 
 def _show_link(settings: Settings) -> None:
