@@ -208,6 +208,9 @@ class VMBackend(Protocol):
     async def probe(self, name: str) -> GuestLook:
         """Ask the guest about its runner. A guest that does not answer raises: it is unknown, not idle."""
 
+    async def hold(self, name: str, until: datetime | None) -> None:
+        """Have the guest stay up after its runner has ended: until then, or (None) no longer than usual."""
+
     async def follow(self, name: str, spec: Pool) -> None:
         """Go on (or begin again) copying the runner's output to this host; returns at once. For adopted VMs."""
 

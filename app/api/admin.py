@@ -14,6 +14,7 @@ from app.api.context import AdminOnly, Context, Ctx, ReloadRefused, Responses
 from app.api.models import (
     CooldownOut,
     DrainOut,
+    HoldIn,
     JobDetail,
     JobOut,
     JobPage,
@@ -33,7 +34,7 @@ from app.db.store import UnknownRunner
 from app.domain.explain import explain
 from app.domain.jobs import JobStatus
 from app.domain.plan import hold_up, pool_hold_up
-from app.domain.runners import RunnerState, StopRequest
+from app.domain.runners import NotHoldable, RunnerState, StopRequest
 from app.domain.world import World
 
 MAX_ID = 2**63 - 1  # GitHub's ids, and SQLite's integers
@@ -69,6 +70,7 @@ async def status(context: Ctx) -> StatusOut:
         draining=world.draining,
         slots=len(world.slots),
         slots_used=len(world.live),
+        held=sum(runner.is_held(now) for runner in world.live),
         queued=counts.get(JobStatus.QUEUED, 0),
         in_progress=counts.get(JobStatus.IN_PROGRESS, 0),
         oldest_unserved=min((demand.oldest for demand in world.demand), default=None),
@@ -90,6 +92,7 @@ async def slots(context: Ctx) -> list[SlotOut]:
             runner=holder.name if holder else None,
             pool=holder.pool if holder else None,
             since=holder.since if holder else None,
+            held_until=holder.held_until if holder else None,
         )
         for slot in names
     ]
@@ -172,6 +175,38 @@ async def stop(context: Ctx, name: Annotated[str, NAME], *, force: bool = False)
         raise HTTPException(404, f"No runner {name} is recorded.") from error
     context.reconciler.wake()
     return RunnerOut.of(asked)
+
+
+@router.post(
+    "/runners/{name}/hold",
+    responses={
+        404: MISSING,
+        409: {"model": Refusal, "description": "There is no VM to keep, or it is ending"},
+    },
+)
+async def hold(context: Ctx, name: Annotated[str, NAME], wanted: HoldIn) -> RunnerOut:
+    """Keep a runner's VM for debugging, after its job too; the slot comes free by itself when the time is over."""
+    span = timedelta(minutes=wanted.minutes)
+    try:
+        held = await context.store.hold(name, span, at=context.clock())
+    except UnknownRunner as error:
+        raise HTTPException(404, f"No runner {name} is recorded.") from error
+    except NotHoldable as error:
+        why = f"{error}: only a registered, idle or busy one has a VM to keep."
+        raise HTTPException(409, why) from error
+    context.reconciler.wake()
+    return RunnerOut.of(held)
+
+
+@router.delete("/runners/{name}/hold", responses={404: MISSING})
+async def release(context: Ctx, name: Annotated[str, NAME]) -> RunnerOut:
+    """Keep a runner's VM no longer than usual."""
+    try:
+        released = await context.store.amend(name, held_until=None)
+    except UnknownRunner as error:
+        raise HTTPException(404, f"No runner {name} is recorded.") from error
+    context.reconciler.wake()
+    return RunnerOut.of(released)
 
 
 @router.get(

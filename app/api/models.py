@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.db.rows import Transition
 from app.domain.jobs import Job, JobStatus
 from app.domain.pools import Pool
-from app.domain.runners import Runner, RunnerState
+from app.domain.runners import LONGEST_HOLD, Runner, RunnerState
 from app.domain.world import Cooldown
 
 
@@ -76,6 +76,7 @@ class SlotOut(Out):
     runner: str | None
     pool: str | None
     since: datetime | None
+    held_until: datetime | None  # an operator keeps its VM for debugging until then
 
 
 class RunnerOut(Out):
@@ -93,11 +94,21 @@ class RunnerOut(Out):
     image: str | None
     runner_version: str | None
     stop_requested: str | None
+    held_until: datetime | None  # an operator keeps its VM for debugging until then
+    guest_held_until: datetime | None  # what the guest has taken note of
 
     @classmethod
     def of(cls, runner: Runner) -> RunnerOut:
         """Show *runner*."""
         return cls(**_runner_fields(runner))
+
+
+class HoldIn(BaseModel):
+    """How long to keep a VM for debugging."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    minutes: int = Field(ge=1, le=LONGEST_HOLD // timedelta(minutes=1))
 
 
 class TransitionOut(Out):
@@ -181,6 +192,7 @@ class StatusOut(Out):
     draining: bool
     slots: int
     slots_used: int
+    held: int  # of the slots in use, those that an operator holds for debugging
     queued: int
     in_progress: int
     oldest_unserved: datetime | None
@@ -233,6 +245,7 @@ class Refusal(BaseModel):
 def _runner_fields(runner: Runner) -> dict[str, Any]:
     names = (
         "name", "pool", "slot", "state", "since", "created_at", "reason", "job_id", "image", "runner_version",
+        "held_until", "guest_held_until",
     )  # fmt: skip
     values = {name: getattr(runner, name) for name in names}
     return values | {"target": str(runner.target) if runner.target else None, "stop_requested": runner.stop}

@@ -36,7 +36,7 @@ from app.domain.changes import Change, ChangeKind
 from app.domain.cooldowns import after_failure
 from app.domain.jobs import Job, JobStatus, WorkflowJobEvent, merge
 from app.domain.pools import Pool, pool_for
-from app.domain.runners import Runner, RunnerState, StopRequest, advance
+from app.domain.runners import Runner, RunnerState, StopRequest, advance, hold
 
 R = TypeVar("R")
 DRAINING = "draining"  # names of flags
@@ -281,6 +281,9 @@ class Store:
             for row in connection.execute(select(RUNNER).where(RUNNER.c.state != RunnerState.GONE)).all():
                 runner = runner_from(row)
                 times = {"since": runner.since + jump, "created_at": runner.created_at + jump}
+                for name in ("held_until", "guest_held_until"):
+                    if (until := getattr(runner, name)) is not None:
+                        times[name] = until + jump
                 connection.execute(update(RUNNER).where(RUNNER.c.name == runner.name).values(**times))
             for row in connection.execute(select(COOLDOWN)).all():
                 cooldown = cooldown_from(row)
@@ -290,6 +293,16 @@ class Store:
             connection.execute(update(JOB).where(still_open).values(checked_at=None))
 
         await self._db.write(work)
+
+    async def hold(self, name: str, span: timedelta, *, at: datetime) -> Runner:
+        """Keep a runner's VM for debugging, for *span*. Raises NotHoldable and UnknownRunner."""
+
+        def work(connection: Connection) -> Runner:
+            runner = hold(_load_runner(connection, name), span, now=at)
+            _save_runner(connection, runner)
+            return runner
+
+        return await self._db.write(work)
 
     async def forget_failures(self) -> None:
         """Forget every failure: somebody says that it is mended."""

@@ -115,6 +115,8 @@ class RunnerRow(SQLModel, table=True):
     stop: str | None = None
     image: str | None = None
     runner_version: str | None = None
+    held_until: datetime | None = None
+    guest_held_until: datetime | None = None
 
 
 class HistoryRow(SQLModel, table=True):

@@ -101,6 +101,18 @@ class Retire:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Tell the guest until when it is kept after its runner has ended, or that it is not."""
+
+    runner: Runner
+
+    @property
+    def key(self) -> str:
+        """Apart from all else: a guest that cannot be told must not keep its runner from being reviewed."""
+        return f"hold:{self.runner.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class Destroy:
     """Remove the VM of a stopping runner, and its registration."""
 
@@ -267,5 +279,5 @@ class LookAtRelease:
 
 Hear = ReadDeliveryLog | ListRepositories | PollJobs
 Look = LookAtHost | LookAtRegistrations | LookAtGroup | LookAtGuest | LookAtRelease | CheckJob | Hear
-RunnerAction = Boot | Mint | Note | Stop | Retire | Destroy | SettleDebt
+RunnerAction = Boot | Mint | Note | Hold | Stop | Retire | Destroy | SettleDebt
 Action = Claim | RunnerAction | SweepVM | SweepRegistration | PrepareImage | Look

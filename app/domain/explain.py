@@ -51,7 +51,7 @@ def _why_queued(job: Job, world: World, now: datetime) -> Iterator[str]:
     blocked = line.blocked.get((pool.name, job.repository))
     if blocked:
         yield f"Its runner has nowhere to register: {blocked}."
-    serving = _serving(job, pool, world, line)
+    serving = _serving(job, pool, world, line, now)
     if serving:
         yield f"{_describe(serving[0], now)}; {_waiting(job, pool, world)}."
     if world.draining:
@@ -74,9 +74,9 @@ def _no_pool(job: Job, world: World) -> str:
     return f"No pool has all of its labels ({', '.join(job.labels)})."
 
 
-def _serving(job: Job, pool: Pool, world: World, line: Line) -> list[Runner]:
+def _serving(job: Job, pool: Pool, world: World, line: Line, now: datetime) -> list[Runner]:
     """Return the runners on their way to the job's class, the furthest along first."""
-    units = supply(world, line)
+    units = supply(world, line, now)
     ours = {
         name for name, unit in units.items() if unit.pool == pool and unit.demand.repository == job.repository
     }
@@ -113,10 +113,16 @@ def _crowded(job: Job, pool: Pool, world: World, now: datetime) -> str:
         return f"Pool {pool.name} runs {len(mine)} of its max_runners = {pool.max_runners}."
     if world.free_slots():
         return f"It is next in line; {_waiting(job, pool, world)}."
-    live = [f"{r.name} {r.state} for {_ago(now - r.since)}" for r in world.live]
+    live = [f"{r.name} {_doing(r, now)}" for r in world.live]
     if len(live) < len(world.slots):
         return f"Other VMs on this Mac take the place of ours ({len(live)} of {len(world.slots)} slots are in use)."
     return f"All {len(world.slots)} slots are in use ({'; '.join(live)}); {ahead} jobs wait in all."
+
+
+def _doing(runner: Runner, now: datetime) -> str:
+    if runner.is_held(now) and runner.held_until is not None:
+        return f"{runner.state}, held for debugging until {runner.held_until:%H:%M:%S} UTC"
+    return f"{runner.state} for {_ago(now - runner.since)}"
 
 
 def _ago(span: timedelta) -> str:

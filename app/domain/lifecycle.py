@@ -15,6 +15,7 @@ from app.domain.actions import (
     Boot,
     CheckJob,
     Destroy,
+    Hold,
     LookAtGuest,
     Mint,
     Note,
@@ -87,6 +88,11 @@ class Case:
         return look if look and look.at > self.runner.since else None
 
     @property
+    def is_held(self) -> bool:
+        """Whether an operator keeps its VM for debugging."""
+        return self.runner.is_held(self.now)
+
+    @property
     def job_over(self) -> timedelta | None:
         """How long ago GitHub called its job completed; None: it has not, or knows no job of it."""
         job = self.world.work.get(self.runner.name)
@@ -117,9 +123,9 @@ def review(case: Case) -> Action | None:
         case RunnerState.READY:
             return _review_ready(case)
         case RunnerState.REGISTERED | RunnerState.IDLE:
-            return _believe(case) or _review_waiting(case)
+            return _believe(case) or _tell_hold(case) or _review_waiting(case)
         case RunnerState.BUSY:
-            return _review_busy(case)
+            return _review_work(case) or _tell_hold(case) or _review_rest(case)
         case RunnerState.STOPPING:
             # A boot that was told to end must have ended, or it would go on making what is being removed.
             return None if f"boot:{runner.name}" in case.world.in_hand else Destroy(runner)
@@ -196,6 +202,15 @@ def _believe(case: Case) -> Action | None:
     return None
 
 
+def _tell_hold(case: Case) -> Action | None:
+    """Tell a guest of a hold that is new to it, or of one that was taken back."""
+    runner, telling = case.runner, Hold(case.runner)
+    pointless = runner.held_until is not None and not case.is_held
+    if pointless or runner.held_until == runner.guest_held_until or telling.key in case.world.in_hand:
+        return None
+    return telling
+
+
 def _end_reason(case: Case) -> str:
     job = case.world.work.get(case.runner.name)
     if job is not None and job.status is JobStatus.COMPLETED:
@@ -207,6 +222,8 @@ def _review_waiting(case: Case) -> Action | None:
     runner, guest = case.runner, case.guest
     if runner.stop is StopRequest.FORCE:
         return Stop(runner=runner, reason="forced_by_operator")
+    if case.is_held:
+        return None
     if case.is_unwanted:
         return Retire(runner=runner, reason=case.is_unwanted)
     if case.overdue:
@@ -237,8 +254,9 @@ def _is_deaf(case: Case) -> bool:
     return case.now - head.queued_at >= DEAF and head.checked_at is not None and head.checked_at > since
 
 
-def _review_busy(case: Case) -> Action | None:
-    runner, guest = case.runner, case.guest
+def _review_work(case: Case) -> Action | None:
+    """End a busy runner whatever its guest says, or take note of its job."""
+    runner = case.runner
     if case.ending:
         return Stop(runner=runner, reason=_end_reason(case))
     if runner.stop is StopRequest.FORCE:
@@ -248,7 +266,15 @@ def _review_busy(case: Case) -> Action | None:
     job = case.world.work.get(runner.name)
     if job is not None and runner.job_id != job.id:
         return Note(runner=runner, to=RunnerState.BUSY, reason=f"job {job.id}", job_id=job.id)
-    over = case.job_over
+    return None
+
+
+def _review_rest(case: Case) -> Action | None:
+    """See to a busy runner whose job is over, or of which GitHub knows none."""
+    runner, guest = case.runner, case.guest
+    if case.is_held:
+        return None
+    job, over = case.world.work.get(runner.name), case.job_over
     if over is not None and over < POWER_OFF:
         return None
     if over is not None and over >= SILENT and job is not None:

@@ -34,7 +34,7 @@ SUPPLY_ORDER = (
 def plan(world: World, *, now: datetime) -> list[Action]:
     """Return what to do about *world* at *now*."""
     line = Line(world, now)
-    units = supply(world, line)
+    units = supply(world, line, now)
     claims = _claims(world, line, now)
     full = len(world.free_slots()) == sum(isinstance(action, Claim) for action in claims)
     wanting = launchable(world, now) if full else frozenset()
@@ -59,10 +59,10 @@ def _startable(actions: list[Action], world: World) -> list[Action]:
     return [action for action in reversed(unique.values()) if action.key not in world.in_hand]
 
 
-def supply(world: World, line: Line) -> dict[str, Unit]:
+def supply(world: World, line: Line, now: datetime) -> dict[str, Unit]:
     """Give each runner without a job the unit of demand it will serve."""
     units: dict[str, Unit] = {}
-    waiting = [runner for runner in world.runners if needs_unit(runner) and _may_serve(runner, world)]
+    waiting = [runner for runner in world.runners if needs_unit(runner) and _may_serve(runner, world, now)]
     for runner in sorted(waiting, key=lambda r: (SUPPLY_ORDER.index(r.state), r.created_at, r.name)):
         unit = line.take_for(runner)
         if unit is not None:
@@ -70,8 +70,10 @@ def supply(world: World, line: Line) -> dict[str, Unit]:
     return units
 
 
-def _may_serve(runner: Runner, world: World) -> bool:
-    if runner.stop or (world.draining and runner.state in COMING):
+def _may_serve(runner: Runner, world: World, now: datetime) -> bool:
+    if runner.stop or runner.is_held(now):
+        return False  # who debugs a runner may have broken it: its job is served by another one as well
+    if world.draining and runner.state in COMING:
         return False
     return runner.state not in COMING or world.pool(runner.pool) == runner.spec
 

@@ -80,6 +80,8 @@ COMING = frozenset({S.CLAIMED, S.BOOTING, S.READY})  # belongs to a pool only: n
 WAITING = frozenset({S.REGISTERED, S.IDLE})  # registered at its target, no job yet
 AT_GITHUB = WAITING | {S.BUSY}  # GitHub must agree before it may be destroyed
 
+LONGEST_HOLD = timedelta(hours=24)  # a slot that somebody forgot comes back by itself
+
 DEADLINES: dict[RunnerState, timedelta | str | None] = {
     S.CLAIMED: timedelta(seconds=30),  # the launch starts in the next pass
     S.BOOTING: "boot_timeout",  # the pool's
@@ -96,6 +98,10 @@ class StopRequest(StrEnum):
 
     ASK = "ask"  # unless it works
     FORCE = "force"  # whatever it does
+
+
+class NotHoldable(ValueError):
+    """A runner in this state has no VM that is worth keeping."""
 
 
 class InvalidTransition(ValueError):
@@ -121,6 +127,8 @@ class Runner:
     stop: StopRequest | None = None
     image: str | None = None  # what the VM was cloned from, as exactly as the backend knows
     runner_version: str | None = None
+    held_until: datetime | None = None  # an operator keeps its VM for debugging until then
+    guest_held_until: datetime | None = None  # what the guest was last told of that
 
     @property
     def pool(self) -> str:
@@ -137,6 +145,10 @@ class Runner:
         """Whether GitHub may still list a registration of a runner that is gone."""
         return self.state is S.GONE and self.target is not None and not self.deregistered
 
+    def is_held(self, now: datetime) -> bool:
+        """Whether an operator keeps its VM; a later wish to stop it ends that."""
+        return self.held_until is not None and now < self.held_until and self.stop is None
+
     def deadline(self) -> datetime | None:
         """Return when its present state has lasted too long, or None where it has no limit."""
         limit = DEADLINES.get(self.state)
@@ -151,3 +163,15 @@ def advance(runner: Runner, to: RunnerState, *, at: datetime, reason: str) -> Ru
         msg = f"{runner.name}: {runner.state} cannot become {to}"
         raise InvalidTransition(msg)
     return replace(runner, state=to, since=at, reason=reason)
+
+
+def hold(runner: Runner, span: timedelta, *, now: datetime) -> Runner:
+    """Return *runner* kept for *span* from now on, but no longer than a job may take. Raises NotHoldable."""
+    if runner.state not in AT_GITHUB or runner.stop is not None:
+        msg = f"{runner.name} is {'about to stop' if runner.stop else runner.state}"
+        raise NotHoldable(msg)
+    until = now + min(span, LONGEST_HOLD)
+    deadline = runner.deadline()
+    if runner.state is S.BUSY and deadline is not None:
+        until = min(until, deadline)
+    return replace(runner, held_until=until)

@@ -32,6 +32,7 @@ class ModelVM:
     worker_alive: bool = False
     exit_code: int | None = None
     ending: str | None = None
+    held_until: float = 0.0  # by the event loop's time
 
 
 @dataclass(slots=True)
@@ -44,6 +45,7 @@ class HostFaults:
     deliver: list[VMError] = field(default_factory=list)
     deliver_lost: list[VMError] = field(default_factory=list)  # it arrived, and its answer did not
     probe: list[VMError] = field(default_factory=list)
+    hold: list[VMError] = field(default_factory=list)
     delete: list[VMError] = field(default_factory=list)
 
 
@@ -145,6 +147,12 @@ class ModelHost:
             worker_alive=vm.worker_alive,
             exit_code=vm.exit_code,
         )
+
+    async def hold(self, name: str, until: datetime | None) -> None:
+        """Have a guest stay up after its runner has ended."""
+        self._spend("hold")
+        left = 0.0 if until is None else (until - self._clock()).total_seconds()
+        self._up(name).held_until = asyncio.get_running_loop().time() + left
 
     async def follow(self, name: str, spec: Pool) -> None:
         """Do nothing: the model has no output."""

@@ -17,6 +17,7 @@ from app.sandbox.github_values import Job, Session
 from app.sandbox.host import ModelHost, ModelVM
 
 VERSION_DEPRECATED_CODE = 7
+BETWEEN_LOOKS = 1.0  # s, at whether the guest is still held
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,6 +112,8 @@ class RunnerLives:
     async def _power_off(self, vm: ModelVM, code: int) -> None:
         vm.runner_alive, vm.exit_code = False, code
         await asyncio.sleep(self.pace.power_off)
+        while asyncio.get_running_loop().time() < vm.held_until:  # noqa: ASYNC110  # it may be put off meanwhile
+            await asyncio.sleep(BETWEEN_LOOKS)
         if self._host.vms.get(vm.name) is vm:
             self._host.end(
                 vm.name, "runner_too_old" if code == VERSION_DEPRECATED_CODE else "guest_powered_off"

@@ -19,7 +19,7 @@ from app.ports import JitConfig, VMError
 from app.vm.causes import GUEST_SILENT
 
 SCRIPTS = Path(__file__).parent / "scripts"
-INSTALLED = ("job-started.sh", "deliver.sh", "supervise.sh", "probe.sh")
+INSTALLED = ("job-started.sh", "deliver.sh", "supervise.sh", "probe.sh", "hold.sh")
 END = "CIDERMILL_END_OF_FILE"
 PATTERN = re.compile(r"[A-Za-z0-9._*?/-]+")  # of a repository: nothing that a shell would take for more
 GUARD_DIR = '"${CIDERMILL_GUARD_DIR:-/opt/cidermill}/$1/'
@@ -28,6 +28,7 @@ SET_UP = re.compile(r"^cidermill-set-up version=(.*)$", re.MULTILINE)
 VERSION = re.compile(r"\d+(\.\d+){1,3}", re.ASCII)
 REFUSED = re.compile(r"^cidermill-refused (.+)$", re.MULTILINE)
 DELIVERED = re.compile(r"^cidermill-delivered(-before)?$", re.MULTILINE)
+HELD = re.compile(r"^cidermill-held$", re.MULTILINE)
 LOOK = re.compile(
     r"^cidermill-guest delivered=([01]) alive=([01]) worker=([01]) code=(-|\d{1,3})$", re.ASCII | re.MULTILINE
 )
@@ -120,3 +121,14 @@ def guest_look(output: str, at: datetime) -> GuestLook:
         worker_alive=said[3] == "1",
         exit_code=None if said[4] == "-" else int(said[4]),
     )
+
+
+def hold_command(name: str, seconds: int) -> tuple[str, ...]:
+    """Return the command that has a guest stay up for so many seconds from now; 0: no longer than usual."""
+    return ("/bin/sh", "-c", f'exec {GUARD_DIR}hold.sh" "$2"', "sh", name, str(seconds))
+
+
+def check_held(output: str) -> None:
+    """Raise VMError unless the guest confirmed how long it stays up."""
+    if HELD.search(output) is None:
+        raise VMError(f"the guest did not take the hold: {GUEST_SILENT.detail}", reason=GUEST_SILENT.code)

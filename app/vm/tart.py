@@ -231,6 +231,12 @@ class TartBackend:
         result = await self._tart.exec(name, guest.probe_command(name), timeout=self._limits.probe)
         return guest.guest_look(result.out, at)
 
+    async def hold(self, name: str, until: datetime | None) -> None:
+        """Have the guest stay up after its runner has ended."""
+        seconds = 0 if until is None else max(0, round((until - self._clock()).total_seconds()))
+        result = await self._tart.exec(name, guest.hold_command(name, seconds), timeout=self._limits.probe)
+        guest.check_held(result.out)
+
     async def follow(self, name: str, spec: Pool) -> None:
         """Copy the runner's output to this host."""
         del spec

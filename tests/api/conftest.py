@@ -310,7 +310,9 @@ def a_context(
         reconciler=reconciler,
         vms=vms,
         metrics=metrics,
-        health=Health(github="the App of the tests", github_trouble=None, warnings=("one warning",), webhook_at=NOW),
+        health=Health(
+            github="the App of the tests", github_trouble=None, warnings=("one warning",), webhook_at=NOW
+        ),
         clock=clock,
         reload=reload,
         quota=github.quota,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,15 @@ async def test_slots(server: Server) -> None:
     runner = await server.idle_runner()
     first, second = await server.get("/api/v1/slots")
     assert when(first.pop("since")) == runner.since
-    assert first == {"slot": "1", "state": "idle", "runner": runner.name, "pool": "mac"}
-    assert second == {"slot": "2", "state": "free", "runner": None, "pool": None, "since": None}
+    assert first == {"slot": "1", "state": "idle", "runner": runner.name, "pool": "mac", "held_until": None}
+    assert second == {
+        "slot": "2",
+        "state": "free",
+        "runner": None,
+        "pool": None,
+        "since": None,
+        "held_until": None,
+    }
 
 
 async def test_slot_that_was_removed(server: Server) -> None:
@@ -294,3 +302,53 @@ async def test_runner_of_a_pool_that_was_removed(server: Server) -> None:
     assert (await server.get(f"/api/v1/runners/{runner.name}"))["pool"] == "mac"
     assert (await server.get("/api/v1/slots"))[0]["state"] == "busy"
     assert (await server.client.delete(f"/api/v1/runners/{runner.name}")).status_code == 202
+
+
+async def test_a_held_runner_stays_after_its_job(server: Server) -> None:
+    """Held while it works, a VM outlives its job, says so everywhere, and goes when it is released."""
+    runner = await server.busy_runner()
+    path = f"/api/v1/runners/{runner.name}"
+    held = (await server.client.post(f"{path}/hold", json={"minutes": 30})).json()
+    assert when(held["held_until"]) == server.clock() + timedelta(minutes=30)
+    assert held["guest_held_until"] is None
+    await server.passes(2)
+    server.vms.vms[runner.name].runner_alive = server.vms.vms[runner.name].worker_alive = False
+    await server.deliver("completed", status="completed", conclusion="success", runner_name=runner.name)
+    await server.passes(24, seconds=15)
+    shown = await server.get(path)
+    assert (shown["state"], shown["guest_held_until"]) == ("busy", held["held_until"])
+    assert (await server.get("/api/v1/slots"))[0]["held_until"] == held["held_until"]
+    assert (await server.get("/api/v1/status"))["held"] == 1
+    await server.client.delete(f"{path}/hold")
+    await server.passes(4, seconds=15)
+    assert (await server.get(path))["state"] == "gone"
+
+
+async def test_a_hold_ends_by_itself(server: Server) -> None:
+    """Nobody has to release a VM: its slot comes free when the time is over."""
+    runner = await server.idle_runner()
+    await server.client.post(f"/api/v1/runners/{runner.name}/hold", json={"minutes": 7})
+    await server.passes(24, seconds=15)
+    assert (await server.get(f"/api/v1/runners/{runner.name}"))["state"] == "idle"
+    await server.passes(10, seconds=15)
+    assert (await server.get(f"/api/v1/runners/{runner.name}"))["state"] == "gone"
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "body", "code"),
+    [
+        pytest.param("POST", "mini-mac-none", {"minutes": 5}, 404, id="unknown"),
+        pytest.param("DELETE", "mini-mac-none", None, 404, id="unknown, to be released"),
+        pytest.param("POST", None, {"minutes": 0}, 422, id="no time"),
+        pytest.param("POST", None, {"minutes": 1441}, 422, id="more than a day"),
+        pytest.param("POST", None, {"minutes": 5}, 409, id="about to stop"),
+    ],
+)
+async def test_a_hold_that_cannot_be(
+    server: Server, method: str, name: str | None, body: object, code: int
+) -> None:
+    """What cannot be held is refused with the reason."""
+    runner = await server.idle_runner()
+    await server.client.delete(f"/api/v1/runners/{runner.name}")
+    answer = await server.client.request(method, f"/api/v1/runners/{name or runner.name}/hold", json=body)
+    assert answer.status_code == code, answer.text

@@ -92,6 +92,18 @@ async def test_a_vms_life(bench: Bench) -> None:
         await bench.vms.probe(A)
 
 
+async def test_a_hold_is_told_and_taken_back(bench: Bench) -> None:
+    """A guest that answers can be held and released, more than once; one that is not there cannot."""
+    await bench.vms.start(A, spec())
+    await bench.vms.hold(A, utcnow() + timedelta(minutes=5))
+    await bench.vms.hold(A, utcnow() + timedelta(minutes=9))
+    await bench.vms.hold(A, None)
+    await bench.vms.hold(A, None)
+    await bench.vms.delete(A)
+    with pytest.raises(VMError):
+        await bench.vms.hold(A, None)
+
+
 async def test_start_goes_on_waiting_for_a_running_one(bench: Bench) -> None:
     """A second start of a VM that runs is no second VM."""
     await bench.vms.start(A, spec())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from sqlalchemy import text
 
 from app.db.database import open_engine
 from app.db.migrate import DatabaseUnusable, alembic_config, current_revision, head_revision, upgrade
@@ -45,6 +46,26 @@ def test_a_copy_is_made_before_an_upgrade(tmp_path: Path) -> None:
     copy = path.with_name(f"cidermill.db.before-{head_revision()}")
     assert current_revision(copy) == "0000"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+
+
+def test_a_runner_of_the_first_version_is_kept(tmp_path: Path) -> None:
+    """From 0001 on, rows survive each step; a runner of then is held by nobody."""
+    path = tmp_path / "cidermill.db"
+    engine = open_engine(path, foreign_keys=False)
+    with engine.connect() as connection:
+        command.upgrade(alembic_config(connection), "0001")
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO runner (name, slot, pool, spec, state, since, created_at, reason, delivered, deregistered)"
+                " VALUES ('mini-mac-a', '1', 'mac', '{}', 'busy', '2026-01-01', '2026-01-01', '', 1, 0)"
+            )
+        )
+    engine.dispose()
+    upgrade(path)
+    with closing(sqlite3.connect(path)) as connection:
+        row = connection.execute("SELECT name, state, held_until, guest_held_until FROM runner").fetchone()
+    assert row == ("mini-mac-a", "busy", None, None)
 
 
 def test_not_a_database(tmp_path: Path) -> None:

@@ -238,6 +238,18 @@ async def test_a_look_ends_a_job(store: Store, reader: Reader) -> None:
     assert await reader.counts() == {}
 
 
+async def test_a_hold_is_kept_and_moves_with_the_clock(store: Store, reader: Reader) -> None:
+    """Until when a VM is kept is in its row; a clock that jumps makes it neither longer nor shorter."""
+    await store.claim(a_runner(S.BUSY))
+    await store.hold(NAME, timedelta(minutes=5), at=NOW)
+    await store.amend(NAME, guest_held_until=NOW + timedelta(minutes=5))
+    await store.shift_times(timedelta(hours=1))
+    (runner,) = await reader.runners(live=True, limit=1)
+    assert runner.held_until == runner.guest_held_until == NOW + timedelta(hours=1, minutes=5)
+    with pytest.raises(UnknownRunner):
+        await store.hold("nobody", timedelta(minutes=5), at=NOW)
+
+
 async def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
     """Many writers at once, on real threads, lose no update and meet no lock."""
     path = tmp_path / "cidermill.db"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -115,6 +116,19 @@ def full(*states: RunnerState) -> tuple[Any, ...]:
             },
             "All 2 slots are in use",
             id="crowded",
+        ),
+        pytest.param(
+            a_job(),
+            {
+                "demand": (a_demand(3),),
+                "slots": ("a", "b"),
+                "runners": tuple(
+                    replace(runner, held_until=NOW + timedelta(minutes=5))
+                    for runner in full(RunnerState.BUSY, RunnerState.BUSY)
+                ),
+            },
+            "busy, held for debugging until 12:05:00 UTC",
+            id="crowded by what is held",
         ),
         pytest.param(
             a_job(),

@@ -14,6 +14,7 @@ from app.domain.actions import (
     CheckJob,
     Claim,
     Destroy,
+    Hold,
     LookAtGroup,
     LookAtGuest,
     LookAtHost,
@@ -60,6 +61,8 @@ OFFLINE = {TARGET: listing(a_registration(online=False))}
 DONE_LONG_AGO = a_job(
     JobStatus.COMPLETED, runner=NAME, completed_at=ago(minutes=6), checked_at=ago(minutes=1)
 )
+SOON = NOW + timedelta(minutes=10)
+HELD = {"held_until": SOON, "guest_held_until": SOON}
 QUIET = {TARGET: listing(a_registration())}
 
 
@@ -72,7 +75,7 @@ def short(action: Action) -> tuple[Any, ...]:
     match action:
         case Claim(slot, pool, _):
             return ("claim", slot, pool)
-        case Boot(runner) | Destroy(runner) | SettleDebt(runner):
+        case Boot(runner) | Destroy(runner) | Hold(runner) | SettleDebt(runner):
             return (type(action).__name__.lower(), runner.name)
         case Mint(runner=runner, target=target):
             return ("mint", runner.name, str(target))
@@ -600,6 +603,72 @@ SITUATIONS = [
         {"host": UP, "registrations": QUIET} | run(S.IDLE, stop=StopRequest.FORCE),
         [("stop", NAME, "forced_by_operator")],
         id="an operator forces an idle runner",
+    ),
+    # -- held for debugging
+    pytest.param(
+        {"host": UP, "registrations": QUIET} | run(S.IDLE, held_until=SOON),
+        [("hold", NAME)],
+        id="a hold is told to the guest",
+    ),
+    pytest.param(
+        {"host": UP, "registrations": QUIET, "in_hand": frozenset({f"hold:{NAME}"})}
+        | run(S.IDLE, held_until=SOON, since=ago(hours=1)),
+        [],
+        id="a guest that cannot be told is held by us all the same",
+    ),
+    *(
+        pytest.param(
+            {"host": UP, "registrations": OFFLINE, "draining": True} | run(state, **HELD, since=ago(hours=1)),
+            [],
+            id=f"draining waits for a held one, and its time is not up: {state}",
+        )
+        for state in (S.REGISTERED, S.IDLE)
+    ),
+    pytest.param(
+        {"host": UP, "registrations": QUIET, "demand": (a_demand(),)} | run(S.IDLE, **HELD),
+        [("claim", "2", "mac")],
+        id="a held runner may be broken: a job gets another one",
+    ),
+    pytest.param(
+        {
+            "host": UP,
+            "registrations": {TARGET: listing()},
+            "work": {NAME: DONE_LONG_AGO},
+            "guests": {NAME: a_guest(runner_alive=False)},
+        }
+        | run(S.BUSY, job_id=1, **HELD),
+        [],
+        id="its job is done: held all the same",
+    ),
+    pytest.param(
+        {"host": UP, "registrations": {TARGET: listing()}, "work": {NAME: DONE_LONG_AGO}}
+        | run(S.BUSY, job_id=1, held_until=ago(seconds=1), guest_held_until=ago(seconds=1)),
+        [("stop", NAME, "job_completed")],
+        id="the hold is over: it goes",
+    ),
+    pytest.param(
+        {"host": UP, "registrations": {TARGET: listing()}, "work": {NAME: DONE_LONG_AGO}}
+        | run(S.BUSY, job_id=1, guest_held_until=SOON),
+        [("hold", NAME)],
+        id="released: the guest is told first",
+    ),
+    pytest.param(
+        {"host": UP, "registrations": {TARGET: listing()}, "work": {NAME: DONE_LONG_AGO}}
+        | run(S.BUSY, job_id=1, stop=StopRequest.ASK, **HELD),
+        [("stop", NAME, "job_completed")],
+        id="asked to stop: the hold is over",
+    ),
+    pytest.param(
+        {"host": DOWN, "registrations": {TARGET: listing()}, "work": {NAME: DONE_LONG_AGO}}
+        | run(S.BUSY, job_id=1, **HELD),
+        [("stop", NAME, "job_completed")],
+        id="a held VM that ended is no more",
+    ),
+    pytest.param(
+        {"host": UP, "registrations": {TARGET: listing(a_registration(busy=True))}}
+        | run(S.BUSY, since=ago(hours=7), **HELD),
+        [("stop", NAME, "job_timeout")],
+        id="no hold outlasts job_timeout",
     ),
     # -- debts and orphans
     pytest.param(

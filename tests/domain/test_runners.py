@@ -6,7 +6,17 @@ from datetime import timedelta
 
 import pytest
 
-from app.domain.runners import DEADLINES, TRANSITIONS, InvalidTransition, RunnerState, advance
+from app.domain.runners import (
+    DEADLINES,
+    TRANSITIONS,
+    InvalidTransition,
+    NotHoldable,
+    Runner,
+    RunnerState,
+    StopRequest,
+    advance,
+    hold,
+)
 from tests.builders import NOW, a_pool, a_runner, ago
 
 S = RunnerState
@@ -55,3 +65,35 @@ def test_deadlines_follow_the_specification() -> None:
     runner = a_runner(S.IDLE, spec=a_pool(idle_timeout=timedelta(minutes=1)), since=ago(seconds=50))
     assert runner.deadline() == NOW + timedelta(seconds=10)
     assert a_runner(S.STOPPING).deadline() is None
+
+
+@pytest.mark.parametrize(
+    ("runner", "minutes", "until"),
+    [
+        pytest.param(a_runner(S.IDLE), 30, 30, id="for as long as is asked"),
+        pytest.param(a_runner(S.REGISTERED), 10**6, 24 * 60, id="a day at most"),
+        pytest.param(a_runner(S.BUSY, since=ago(hours=6)), 30, 15, id="no longer than its job may take"),
+    ],
+)
+def test_hold(runner: Runner, minutes: int, until: int) -> None:
+    """A hold ends by itself."""
+    held = hold(runner, timedelta(minutes=minutes), now=NOW)
+    assert held.held_until == NOW + timedelta(minutes=until)
+    assert held.is_held(NOW)
+    assert not held.is_held(NOW + timedelta(minutes=until))
+
+
+@pytest.mark.parametrize(
+    "runner",
+    [
+        *(
+            pytest.param(a_runner(state), id=state)
+            for state in (S.CLAIMED, S.BOOTING, S.READY, S.STOPPING, S.GONE)
+        ),
+        pytest.param(a_runner(S.BUSY, stop=StopRequest.ASK), id="asked to stop"),
+    ],
+)
+def test_not_holdable(runner: Runner) -> None:
+    """There is nothing to keep before a runner is registered, and nothing once it ends."""
+    with pytest.raises(NotHoldable):
+        hold(runner, timedelta(minutes=5), now=NOW)

@@ -6,11 +6,12 @@ Everything is drawn from the site's one generator, so a seed is a story.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 from app.domain.pools import Pool, Scope
-from app.domain.runners import StopRequest
+from app.domain.runners import NotHoldable, StopRequest
 from app.sandbox.github_hooks import Chaos, Delivery
 from app.sandbox.github_values import Job
 from tests.builders import a_pool
@@ -260,10 +261,16 @@ class Story:
         if site.process is None:
             return
         store, runners = site.process.store, site.runners()
-        act = rng.choice(("stop", "stop", "force", "drain", "reload"))
+        act = rng.choice(("stop", "stop", "force", "drain", "reload", "hold", "release"))
         if act in {"stop", "force"} and runners:
             wish = StopRequest.ASK if act == "stop" else StopRequest.FORCE
             await site.operate(store.request_stop(rng.choice(runners).name, wish))
+        elif act == "hold" and runners:
+            span = timedelta(minutes=rng.uniform(1, 60))
+            with suppress(NotHoldable):
+                await site.operate(store.hold(rng.choice(runners).name, span, at=site.our_clock()))
+        elif act == "release" and runners:
+            await site.operate(store.amend(rng.choice(runners).name, held_until=None))
         elif act == "drain":
             await site.operate(store.set_draining(draining=rng.random() < 0.5))
         elif act == "reload":

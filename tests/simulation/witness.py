@@ -5,6 +5,7 @@ It looks at each call as it is made and after every write, which is closer than 
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from datetime import timedelta
 from itertools import pairwise
@@ -24,6 +25,7 @@ from tests.simulation.layers import Call
 if TYPE_CHECKING:
     from tests.simulation.site import Site
 
+ENDS_A_HOLD = frozenset({"forced_by_operator", "job_timeout"})
 SLACK = timedelta(minutes=1)  # small jumps of our clock are not noticed
 # How a runner may end when nothing goes wrong outside.
 GOOD_ENDS = frozenset(
@@ -85,6 +87,8 @@ class Witness:
     def _moves(self, name: str, to: RunnerState, reason: str) -> None:
         if to is RunnerState.STOPPING:
             self._reasons[name] = reason
+            if reason not in ENDS_A_HOLD and self._is_held(name):
+                self.note(f"{name} is stopped for {reason} while an operator holds it")
         if to is RunnerState.GONE and name in self._site.host.vms:
             self.note(f"{name} gives up its slot while its VM exists")
 
@@ -123,6 +127,17 @@ class Witness:
         if reason == "forced_by_operator" or (reason == "job_timeout" and self._is_overdue(name, job)):
             return
         self.note(f"{name} is deleted for {reason} while job {job.id} is {job.status} on it")
+
+    def _is_held(self, name: str) -> bool:
+        """Whether an operator holds a VM that runs, and its guest knows."""
+        vm, now = self._site.host.vms.get(name), self._site.our_clock()
+        if (
+            vm is None
+            or vm.state is not VMState.RUNNING
+            or vm.held_until <= asyncio.get_running_loop().time()
+        ):
+            return False
+        return any(runner.name == name and runner.is_held(now) for runner in self._site.runners())
 
     def job_in(self, name: str) -> Job | None:
         """Return the job that GitHub has given the runner called *name*, and that is not over."""

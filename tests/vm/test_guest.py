@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -103,6 +103,12 @@ def inside(tmp_path: Path) -> Iterator[Guest]:
     made = Guest(tmp_path)
     yield made
     (made.home / "finish").touch()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    limit = utcnow() + timedelta(seconds=10)
+    while not holds():
+        assert utcnow() < limit
 
 
 def wait_for(file: Path) -> str:
@@ -233,6 +239,35 @@ def test_a_runners_life(inside: Guest) -> None:
     assert inside.look() == (True, False, False, 7)
     assert (inside.home / "umask").read_text().strip() == "0022"
     assert "cidermill: run.sh ended with 7" in (inside.home / ".cidermill/runner.log").read_text()
+
+
+def test_a_held_guest_stays_up(inside: Guest) -> None:
+    """A guest that is held does not power off after its runner, until that is taken back; the file is root's."""
+    inside.set_up()
+    guest.check_held(inside.run(guest.hold_command(NAME, 3600)))
+    inside.deliver()
+    (inside.home / "finish").touch()
+    wait_for(inside.home / ".cidermill/exit")
+    pid = int((inside.home / ".cidermill/pid").read_text())
+    until(lambda: any(child.name() == "sleep" for child in psutil.Process(pid).children()))
+    assert inside.look() == (True, False, False, 7)
+    until_file = inside.guard / NAME / "hold-until"
+    assert int(until_file.read_text()) > 3500 + utcnow().timestamp()
+    guest.check_held(inside.run(guest.hold_command(NAME, 0)))
+    wait_for(inside.home / "off")
+    assert not until_file.exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "99999999999999999999", "soon", "$(touch x)", "1000000000", "9000000000"]
+)
+def test_a_hold_that_makes_no_sense_holds_nothing(inside: Guest, text: str) -> None:
+    """What is over, too far off or no number keeps no guest up."""
+    inside.set_up()
+    (inside.guard / NAME / "hold-until").write_text(f"{text}\n")
+    inside.deliver()
+    (inside.home / "finish").touch()
+    wait_for(inside.home / "off")
 
 
 def test_the_jit_config_is_nowhere_else(inside: Guest) -> None:
