@@ -8,7 +8,7 @@ MINUTES := 0
 export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 
-.PHONY: help demo run test check simulate format bench lock clean
+.PHONY: help demo run test check docs simulate format bench lock clean
 
 help: ## Say what there is to make
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,10 @@ check: $(VENV)/dev ## Format, lint, types, import layers, scripts, docs
 	$(BIN)/shellcheck --severity=style $$(git ls-files '*.sh' .ci/run)
 	$(BIN)/hadolint Dockerfile.tunnel
 	$(BIN)/python -m pytest -q tests/test_docs.py
+	$(MAKE) docs
+
+docs: $(VENV)/dev ## Build the site into site/; a link that leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 simulate: $(VENV)/dev ## Storms on virtual time: SEEDS=1-1000 HOURS=0.5 MINUTES=5
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --hours $(HOURS) --minutes $(MINUTES)
@@ -45,7 +49,7 @@ lock: $(VENV)/dev ## Resolve the dependencies anew into requirements*.txt
 	./scripts/lock
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/run: requirements.txt pyproject.toml
 	PYTHON=$(PYTHON) ./scripts/install $(VENV) requirements.txt
