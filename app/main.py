@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI
 
 from app import logs
-from app.api import admin, doctor, events, health, webhooks
+from app.api import admin, doctor, events, health, images, webhooks
 from app.api.broadcaster import Broadcaster
 from app.api.context import Context, Health, Reloaded, ReloadRefused
 from app.api.guard import guard
@@ -100,7 +100,7 @@ def create_app(
         redoc_url=None,
     )
     guard(app, hosts)
-    for router in (webhooks.router, admin.router, doctor.router, events.router, health.router):
+    for router in (webhooks.router, admin.router, images.router, doctor.router, events.router, health.router):
         app.include_router(router)
     pages.mount(app)
     return app
@@ -140,6 +140,8 @@ async def _run(
             slots=tuple(str(n + 1) for n in range(settings.slots)),
             min_free_disk_gb=settings.min_free_disk_gb,
             poll_interval=settings.poll_interval,
+            image_refresh=settings.image_refresh,
+            image_keep=settings.image_keep,
         ),
         store=store,
         reader=reader,

@@ -99,6 +99,10 @@ class Performer:
                 await self._sweep_registration(action)
             case do.PrepareImage(image):
                 await self._prepare(image)
+            case do.RefreshImage(image):
+                await self._refresh(image)
+            case do.DropBase(name, in_use):
+                await self._drop_base(name, in_use)
             case do.LookAtHost():
                 await self._look_at_host(world)
             case do.LookAtRegistrations(target):
@@ -312,12 +316,31 @@ class Performer:
         self._sight.confirmed_unlisted(action.target, action.name)
 
     async def _prepare(self, image: str) -> None:
+        self._sight.to_refresh.discard(image)
         try:
             await self._vms.prepare(image)
         except VMError as error:
             await self._fail("host" if error.host_wide else f"image:{image}", error.reason, str(error))
             return
         await self._store.succeed(f"image:{image}")
+        self._sight.host_changed_at = self._clock()
+
+    async def _refresh(self, image: str) -> None:
+        """Pull what an image is by now. Where that fails nothing waits: launches go on from what there is."""
+        self._sight.to_refresh.discard(image)
+        try:
+            exact = await self._vms.prepare(image)
+        except VMError as error:
+            await self._fail(f"refresh:{image}", error.reason, str(error))
+            return
+        log.info("image_refreshed", image=exact)
+        await self._store.succeed(f"refresh:{image}")
+        self._sight.host_changed_at = self._clock()
+
+    async def _drop_base(self, name: str, in_use: frozenset[str]) -> None:
+        self._sight.to_drop.discard(name)
+        await self._vms.drop_base(name, in_use)
+        log.info("base_dropped", vm=name)
         self._sight.host_changed_at = self._clock()
 
     async def _look_at_host(self, world: World) -> None:

@@ -189,8 +189,14 @@ class VMBackend(Protocol):
     async def look(self) -> HostLook:
         """Return all VMs, strangers' too, and what room the host has. Raises rather than leave something out."""
 
-    async def prepare(self, image: str) -> None:
-        """Make *image* clonable at once (pull it, make its local base). May take an hour; never part of a launch."""
+    async def prepare(self, image: str) -> str:
+        """Make *image* as it is now clonable (pull it, make its local base), and return its name with the digest.
+
+        What was clonable before stays so until then, and is kept after. May take an hour; never part of a launch.
+        """
+
+    async def drop_base(self, name: str, in_use: frozenset[str]) -> None:
+        """Remove a local base with what was pulled for it; absent is success. Raises where an image in use has it."""
 
     async def start(self, name: str, spec: Pool) -> GuestFacts:
         """Clone, configure and start a VM, or go on waiting for one of that name that already runs.

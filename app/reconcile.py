@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import perf_counter
@@ -48,6 +48,8 @@ class Setup:
     slots: tuple[str, ...]
     min_free_disk_gb: float
     poll_interval: timedelta = timedelta(minutes=1)
+    image_refresh: timedelta = timedelta(0)
+    image_keep: int = 1
 
     @property
     def denying(self) -> str:
@@ -103,6 +105,12 @@ class Reconciler:
     def vm_ended(self, name: str, ending: str) -> None:
         """Take note that a VM ended: known at once, without another look at the host."""
         self.sight.ended[name] = ending
+        self.wake()
+
+    def tend_images(self, *, refresh: Iterable[str] = (), drop: Iterable[str] = ()) -> None:
+        """Have images asked about at their registry, and bases removed, as soon as the plan agrees."""
+        self.sight.to_refresh.update(refresh)
+        self.sight.to_drop.update(drop)
         self.wake()
 
     async def configure(self, setup: Setup) -> None:
@@ -178,6 +186,10 @@ class Reconciler:
             pools=setup.pools,
             slots=setup.slots,
             min_free_disk_gb=setup.min_free_disk_gb,
+            image_refresh=setup.image_refresh,
+            image_keep=setup.image_keep,
+            to_refresh=frozenset(sight.to_refresh),
+            to_drop=frozenset(sight.to_drop),
             draining=records.draining,
             demand=records.demand,
             runners=records.runners,

@@ -61,6 +61,8 @@ class Settings(BaseModel):
     slots: int = Field(default=2, ge=1)
     min_free_disk_gb: float = Field(default=30, ge=0, allow_inf_nan=False)
     poll_interval: Duration = timedelta(seconds=60)
+    image_refresh: Duration = timedelta(days=1)
+    image_keep: int = Field(default=1, ge=0, le=20)
     tart_path: str = "tart"
     tart_home: Path | None = None
     orchard_url: str | None = None
@@ -151,6 +153,14 @@ class Settings(BaseModel):
     def _check_poll_interval(cls, value: timedelta) -> timedelta:
         if not timedelta(seconds=10) <= value <= timedelta(days=1):
             msg = "from 10 seconds to 1 day"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("image_refresh")
+    @classmethod
+    def _check_image_refresh(cls, value: timedelta) -> timedelta:
+        if value and not timedelta(hours=1) <= value <= timedelta(days=60):
+            msg = "from 1 hour to 60 days, or 0 for never"
             raise ValueError(msg)
         return value
 

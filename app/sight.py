@@ -43,6 +43,8 @@ class Sight:
     release: RunnerRelease | None = None  # the actions runner that GitHub expects
     released_at: datetime | None = None  # when GitHub was last asked for it
     versions: dict[str, str] = field(default_factory=dict)  # by pool: the runner in its image
+    to_refresh: set[str] = field(default_factory=set)  # images that an operator wants asked about
+    to_drop: set[str] = field(default_factory=set)  # bases that an operator wants removed
 
     def saw_host(self, look: HostLook, world: World) -> None:
         """Take a new look at the host; orphans in the one before have now been seen."""

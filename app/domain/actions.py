@@ -175,6 +175,31 @@ class PrepareImage:
 
 
 @dataclass(frozen=True, slots=True)
+class RefreshImage:
+    """Ask the registry what an image is by now, and make that clonable; launches go on from what there is."""
+
+    image: str
+
+    @property
+    def key(self) -> str:
+        """One at a time for an image."""
+        return f"image:{self.image}"
+
+
+@dataclass(frozen=True, slots=True)
+class DropBase:
+    """Remove a local base that nothing needs; *in_use* are the images whose present base stays whatever happens."""
+
+    name: str
+    in_use: frozenset[str]
+
+    @property
+    def key(self) -> str:
+        """One removal a base."""
+        return f"base:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class LookAtHost:
     """List the host's VMs."""
 
@@ -279,5 +304,6 @@ class LookAtRelease:
 
 Hear = ReadDeliveryLog | ListRepositories | PollJobs
 Look = LookAtHost | LookAtRegistrations | LookAtGroup | LookAtGuest | LookAtRelease | CheckJob | Hear
+Images = PrepareImage | RefreshImage | DropBase
 RunnerAction = Boot | Mint | Note | Hold | Stop | Retire | Destroy | SettleDebt
-Action = Claim | RunnerAction | SweepVM | SweepRegistration | PrepareImage | Look
+Action = Claim | RunnerAction | SweepVM | SweepRegistration | Images | Look

@@ -7,12 +7,12 @@ looks that are due.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from app.domain.actions import Action, CheckJob, Claim, PrepareImage
+from app.domain import images
+from app.domain.actions import Action, CheckJob, Claim
 from app.domain.lifecycle import Case, needs_unit, review, side_check
-from app.domain.line import Line, Unit, is_cooling
+from app.domain.line import Line, Unit
 from app.domain.looks import LATE_ARRIVAL, due
 from app.domain.pools import Pool
 from app.domain.runners import COMING, Runner, RunnerState
@@ -50,7 +50,7 @@ def plan(world: World, *, now: datetime) -> list[Action]:
     ]
     reviewed = [action for case in cases if (action := review(case)) is not None]
     checks = [look for case in cases if (look := side_check(case)) is not None]
-    actions = [*reviewed, *claims, *sweep(world), *_images(world, now), *checks, *due(world, line, now)]
+    actions = [*reviewed, *claims, *sweep(world), *images.to_do(world, now), *checks, *due(world, line, now)]
     return _startable(actions, world)
 
 
@@ -145,11 +145,3 @@ def _probing(world: World, pool: Pool) -> str | None:
             if launching and (cooldown.scope == "host" or runner.pool == pool.name):
                 return f"{runner.name} goes ahead to see whether launches still fail: {cooldown.detail}"
     return None
-
-
-def _images(world: World, now: datetime) -> Iterator[Action]:
-    if world.host is None:
-        return
-    for image in sorted({pool.image for pool in world.pools}):
-        if image not in world.host.images and not is_cooling(world, f"image:{image}", now):
-            yield PrepareImage(image)

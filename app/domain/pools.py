@@ -132,6 +132,10 @@ class Names:
         """Return the name of the local base made from the image with *digest* (12 hex digits of it)."""
         return f"{self.host}-base-{digest}"
 
+    def is_base(self, name: str) -> bool:
+        """Whether *name* is that of a local base of this host."""
+        return re.fullmatch(rf"{re.escape(self.host)}-base-[0-9a-f]{{12}}", name) is not None
+
 
 @lru_cache(maxsize=8)
 def _pattern(host: str) -> re.Pattern[str]:

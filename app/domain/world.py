@@ -36,6 +36,18 @@ class VM:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A local VM made from an image of a registry; launches clone the newest of their image."""
+
+    name: str
+    image: str  # as pools name it; empty: no image is known to be it
+    digest: str  # 64 hex digits, or as many as are known
+    age: int  # 0: what the image is, as far as we asked; 1: what it was before that; …
+    asked_at: datetime  # when the registry was last asked what the image is
+    size_gb: float = 0.0  # shared with its clones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostLook:
     """One look at the host."""
 
@@ -43,6 +55,7 @@ class HostLook:
     vms: tuple[VM, ...]
     free_disk_gb: float
     images: frozenset[str] = frozenset()  # configured images that can be cloned at once
+    bases: tuple[Base, ...] = ()  # one for each image that has it
     limit: int | None = None  # running VMs the host allows in all; None: only slots limit
 
 
@@ -127,7 +140,7 @@ class Demand:
 class Cooldown:
     """Failures of one kind in one scope, and when the next try may be made."""
 
-    scope: str  # "host", "pool:NAME", "class:POOL:TARGET", "image:IMAGE"
+    scope: str  # "host", "pool:NAME", "class:POOL:TARGET", "image:IMAGE", "refresh:IMAGE"
     reason: str  # a short code
     detail: str  # one sentence for people
     failures: int
@@ -172,6 +185,10 @@ class World:
     pools: tuple[Pool, ...]
     slots: tuple[str, ...]
     min_free_disk_gb: float = 0.0
+    image_refresh: timedelta = timedelta(0)  # how often registries are asked what a tag is; nothing: never
+    image_keep: int = 1  # digests kept of an image beside the present one
+    to_refresh: frozenset[str] = frozenset()  # images that an operator wants asked about now
+    to_drop: frozenset[str] = frozenset()  # bases that an operator wants removed
     draining: bool = False
     demand: tuple[Demand, ...] = ()
     runners: tuple[Runner, ...] = ()  # every live one, and those gone whose registration is still owed

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from app.domain.pools import Pool
-from app.domain.world import VM, GuestLook, HostLook, VMState
+from app.domain.images import is_remote
+from app.domain.pools import Names, Pool
+from app.domain.world import VM, Base, GuestLook, HostLook, VMState
 from app.ports import GuestFacts, JitConfig, VMError, VMTimeout
 
 HOST_LIMIT = 2
@@ -41,6 +42,7 @@ class HostFaults:
 
     look: list[VMError] = field(default_factory=list)
     prepare: list[VMError] = field(default_factory=list)
+    drop_base: list[VMError] = field(default_factory=list)
     start: list[VMError] = field(default_factory=list)
     deliver: list[VMError] = field(default_factory=list)
     deliver_lost: list[VMError] = field(default_factory=list)  # it arrived, and its answer did not
@@ -55,6 +57,10 @@ class ModelHost:
     def __init__(self, clock: Callable[[], datetime], *, boot_seconds: float = 0.0) -> None:
         self.vms: dict[str, ModelVM] = {}
         self.images = {"sequoia"}
+        self.registry: dict[str, str] = {}  # what each image of a registry is now: 64 hex digits
+        self.pulled: dict[str, tuple[str, ...]] = {}  # what each is here, and was, newest first
+        self.asked_at: dict[str, datetime] = {}
+        self.base_gb = 20.0
         self.faults = HostFaults()
         self.boot_seconds = boot_seconds
         self.free_disk_gb = 100.0
@@ -89,13 +95,44 @@ class ModelHost:
             vms=listed,
             free_disk_gb=self.free_disk_gb,
             images=frozenset(self.images),
+            bases=tuple(self._bases()),
             limit=self.limit,
         )
 
-    async def prepare(self, image: str) -> None:
+    async def prepare(self, image: str) -> str:
         """Make an image clonable."""
         self._spend("prepare")
         self.images.add(image)
+        if not is_remote(image):
+            return image
+        digest = self.registry.get(image, "0" * 64)
+        older = tuple(known for known in self.pulled.get(image, ()) if known != digest)
+        self.pulled[image], self.asked_at[image] = (digest, *older), self._clock()
+        return f"{image}@sha256:{digest}"
+
+    async def drop_base(self, name: str, in_use: frozenset[str]) -> None:
+        """Remove a base."""
+        self._spend("drop_base")
+        for image, digests in list(self.pulled.items()):
+            if image in in_use and _base(digests[0]) == name:
+                msg = f"{name} is what {image} is now"
+                raise VMError(msg, reason="base_in_use")
+            self.pulled[image] = tuple(digest for digest in digests if _base(digest) != name)
+            if not self.pulled[image]:
+                self.images.discard(image)
+                del self.pulled[image]
+
+    def _bases(self) -> Iterator[Base]:
+        for image, digests in self.pulled.items():
+            for age, digest in enumerate(digests):
+                yield Base(
+                    name=_base(digest),
+                    image=image,
+                    digest=digest,
+                    age=age,
+                    asked_at=self.asked_at[image],
+                    size_gb=self.base_gb,
+                )
 
     async def start(self, name: str, spec: Pool) -> GuestFacts:
         """Boot a VM, or go on waiting for one that runs."""
@@ -192,3 +229,7 @@ class ModelHost:
         faults: list[VMError] = getattr(self.faults, verb)
         if faults:
             raise faults.pop(0)
+
+
+def _base(digest: str) -> str:
+    return Names("mini").base(digest[:12])

@@ -41,6 +41,7 @@ class Listed:
 
     name: str
     state: VMState
+    size_gb: float = 0.0  # taken on disk, clones counted in full
 
 
 def environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
@@ -164,7 +165,7 @@ def _listed(found: object) -> list[Listed]:
     if not isinstance(found, list):
         msg = "it is no list"
         raise TypeError(msg)
-    return [Listed(str(vm["Name"]), VMState(vm["State"])) for vm in found]
+    return [Listed(str(vm["Name"]), VMState(vm["State"]), float(vm["Size"])) for vm in found]
 
 
 def _network(spec: Pool) -> list[str]:

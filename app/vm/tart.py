@@ -53,7 +53,7 @@ class TartBackend:
         self._tart, self._limits = tart, tart.limits
         self._vms, self._runners = tart.home / "vms", state_dir / "runners"
         self._names, self._clock = names, clock
-        self._images = Images(tart, names, state_dir / "images.json")
+        self._images = Images(tart, names, state_dir / "images.json", clock)
         self._tell: Callable[[str, str], None] = lambda _name, _ending: None
         self._watch = Watch(self._vms, self._ended)
         self._removal = Removal(tart, self._watch)
@@ -77,6 +77,7 @@ class TartBackend:
             vms=tuple(self._seen(vm) for vm in listed),
             free_disk_gb=free / 1e9,
             images=self._images.clonable(listed),
+            bases=self._images.bases(listed, at),
             limit=APPLE_LIMIT,
         )
 
@@ -103,9 +104,13 @@ class TartBackend:
             ending=self._ending(vm.name) if ended else None,
         )
 
-    async def prepare(self, image: str) -> None:
+    async def prepare(self, image: str) -> str:
         """Pull the image and make its base."""
-        await self._images.prepare(image)
+        return await self._images.prepare(image)
+
+    async def drop_base(self, name: str, in_use: frozenset[str]) -> None:
+        """Remove a base."""
+        await self._images.drop(name, in_use)
 
     async def start(self, name: str, spec: Pool) -> GuestFacts:
         """Boot a fresh VM, or go on waiting for one of that name that runs."""

@@ -19,7 +19,8 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
-from app.api import admin, health, webhooks
+from app.api import admin, health, images, webhooks
+from app.api.broadcaster import Broadcaster
 from app.api.context import Context, Health, Reloaded, ReloadRefused
 from app.api.guard import guard
 from app.db.database import Database, open_engine
@@ -278,7 +279,7 @@ def build(context: Context) -> FastAPI:
     app = FastAPI(title="CiderMill")
     app.state.context = context
     guard(app, context.hosts)
-    for router in (webhooks.router, admin.router, health.router):
+    for router in (webhooks.router, admin.router, images.router, health.router):
         app.include_router(router)
     return app
 
@@ -287,7 +288,8 @@ def a_context(
     database: Database, clock: Clock, github: SmallGitHub, vms: HostWithLogs, reload: Callable[[], Any]
 ) -> Context:
     pools = (a_pool(),)
-    store, reader, metrics = Store(database, pools), Reader(database), Metrics()
+    broadcaster = Broadcaster()
+    store, reader, metrics = Store(database, pools, broadcaster.tell), Reader(database), Metrics()
     reconciler = CountingReconciler(
         Setup(names=Names("mini"), pools=pools, slots=("1", "2"), min_free_disk_gb=1.0),
         store=store,
@@ -316,6 +318,7 @@ def a_context(
         clock=clock,
         reload=reload,
         quota=github.quota,
+        events=broadcaster,
     )
 
 

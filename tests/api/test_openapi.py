@@ -13,14 +13,14 @@ from schemathesis import Case, GenerationMode
 from schemathesis.config import SchemathesisConfig
 from schemathesis.schemas import BaseSchema
 
-from app.api import admin, health, webhooks
+from app.api import admin, health, images, webhooks
 from tests.api.conftest import TOKEN, Server, serving
 from tests.conftest import Clock
 
 LOCAL = {"Host": "localhost"}
 OPERATIONS = [
     pytest.param(method, route.path, mode, id=f"{method} {route.path} {mode.value}")
-    for router in (webhooks.router, admin.router, health.router)
+    for router in (webhooks.router, admin.router, images.router, health.router)
     for route in router.routes
     if isinstance(route, APIRoute)
     for method in sorted(route.methods)

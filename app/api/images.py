@@ -1,0 +1,149 @@
+"""The admin API's images: what launches clone, since when it is that, and the two things an operator may do about it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel, ConfigDict
+
+from app.api.admin import MISSING, NOT_YET, UNAUTHORIZED, world_of
+from app.api.context import AdminOnly, Ctx
+from app.api.models import CooldownOut, Out, Refusal
+from app.domain import images
+from app.domain.world import Base, World
+
+router = APIRouter(
+    prefix="/api/v1/images", tags=["images"], dependencies=[AdminOnly], responses={401: UNAUTHORIZED}
+)
+
+
+class BaseOut(Out):
+    """A local VM made from an image of a registry."""
+
+    name: str
+    digest: str
+    size_gb: float  # its clones share it
+    age: int  # 0: launches clone it; 1: the one before; …
+    prunable: bool  # `prune` removes it
+
+    @classmethod
+    def of(cls, base: Base, world: World) -> BaseOut:
+        """Show *base*."""
+        prunable = base.name in images.unused(world)
+        return cls(
+            name=base.name,
+            digest=f"sha256:{base.digest}",
+            size_gb=base.size_gb,
+            age=base.age,
+            prunable=prunable,
+        )
+
+
+class ImageOut(Out):
+    """An image that a pool names, or that is still here; an empty name: bases that no image is known to be."""
+
+    image: str
+    pools: list[str]
+    remote: bool  # from a registry; else a local VM that its owner made
+    ready: bool  # it can be cloned at once
+    pulling: bool
+    runner_versions: list[str]  # of the actions runner, last seen in it
+    asked_at: datetime | None  # when the registry last told what it is
+    asked_next: datetime | None  # when it is asked again, in a quiet moment; None: never, or at once
+    bases: list[BaseOut]  # newest first
+    held_up: str | None  # why it cannot be pulled now
+    failures: list[CooldownOut]
+
+    @classmethod
+    def of(cls, image: str, world: World) -> ImageOut:
+        """Show *image*."""
+        bases = world.host.bases if world.host else ()
+        present = images.current(image, world) if image else None
+        pools = [pool.name for pool in world.pools if pool.image == image]
+        return cls(
+            image=image,
+            pools=pools,
+            remote=images.is_remote(image),
+            ready=world.host is not None and image in world.host.images,
+            pulling=f"image:{image}" in world.in_hand,
+            runner_versions=sorted({world.versions[name] for name in pools if name in world.versions}),
+            asked_at=present.asked_at if present else None,
+            asked_next=images.refresh_at(present, world) if present else None,
+            bases=[BaseOut.of(base, world) for base in sorted(bases, key=_by_age) if base.image == image],
+            held_up=images.no_room(image, world),
+            failures=[
+                CooldownOut.of(cooldown)
+                for cooldown in world.cooldowns
+                if cooldown.scope in {f"image:{image}", f"refresh:{image}"}
+            ],
+        )
+
+
+class PullIn(BaseModel):
+    """Which image to ask the registry about; left out: every one of a registry that a pool names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: str | None = None
+
+
+class PullOut(Out):
+    """The images that will be pulled."""
+
+    images: list[str]
+
+
+class PruneOut(Out):
+    """The bases that will be removed."""
+
+    bases: list[str]
+
+
+@router.get("", responses=NOT_YET)
+async def listed(context: Ctx) -> list[ImageOut]:
+    """Return every image that a pool names or of which a base is left."""
+    world = world_of(context)
+    bases = world.host.bases if world.host else ()
+    names = {pool.image for pool in world.pools} | {base.image for base in bases}
+    return [ImageOut.of(image, world) for image in sorted(names)]
+
+
+@router.post(
+    "/pull",
+    status_code=202,
+    responses={
+        400: {"model": Refusal, "description": "It is no JSON"},
+        404: MISSING,
+        409: {"model": Refusal, "description": "There is no room, or nothing to ask"},
+        **NOT_YET,
+    },
+)
+async def pull(context: Ctx, wanted: PullIn) -> PullOut:
+    """Ask the registry now what images are, and pull what is new; launches go on from what is here until then."""
+    world = world_of(context)
+    named = {pool.image for pool in world.pools}
+    if wanted.image is not None and wanted.image not in named:
+        raise HTTPException(404, f"No pool names the image {wanted.image}.")
+    chosen = sorted(filter(images.is_remote, named if wanted.image is None else {wanted.image}))
+    if not chosen:
+        raise HTTPException(
+            409, "It is a local VM, which no registry knows: build it anew, packer/README.md."
+        )
+    for image in chosen:
+        if (why := images.no_room(image, world)) is not None:
+            raise HTTPException(409, f"{why[0].upper()}{why[1:]}.")
+    context.reconciler.tend_images(refresh=chosen)
+    return PullOut(images=chosen)
+
+
+@router.post("/prune", status_code=202, responses=NOT_YET)
+async def prune(context: Ctx) -> PruneOut:
+    """Remove every base but those that launches clone, with what was pulled for it."""
+    chosen = sorted(images.unused(world_of(context)))
+    context.reconciler.tend_images(drop=chosen)
+    return PruneOut(bases=chosen)
+
+
+def _by_age(base: Base) -> int:
+    return base.age
