@@ -155,8 +155,9 @@ def kind(schema: dict[str, Any]) -> str:
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Write a table; a cell is one line."""
-    cells = [head, ("---",) * len(head), *rows]
+    """Write a table; a cell is one line, and a column that is empty is left out."""
+    used = [column for column in range(len(head)) if any(row[column] for row in rows)]
+    cells = [[row[column] for column in used] for row in (head, ("---",) * len(head), *rows)]
     return "\n".join(
         f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in row)} |"
         for row in cells
