@@ -196,7 +196,7 @@ class Settings(BaseModel):
         if self.github_token is None and (self.github_app_id is None or key is None):
             found.append(
                 "github_app_id with github_private_key_path (or github_token): CiderMill needs a GitHub App, or a "
-                "token, to register runners. README.md, “Create the GitHub App”, says how to get one"
+                "token, to register runners. Make one with `cidermill setup`"
             )
         if self.github_webhook_secret is None:
             found.append(
