@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from app import metrics
-from app.api import admin, doctor, health, images, webhooks
+from app.api import admin, doctor, events, health, images, webhooks
 from app.configfile import CONFIG, PREFIX, load
 from app.domain.pools import Pool
 from app.domain.runners import TRANSITIONS, RunnerState
@@ -228,7 +228,15 @@ def test_every_route_is_documented() -> None:
     """docs/design.md lists every route that is served, and no other."""
     served = {
         f"{method} {route.path}"
-        for router in (admin.router, doctor.router, health.router, images.router, webhooks.router)
+        for router in (
+            admin.router,
+            doctor.router,
+            events.router,
+            health.router,
+            images.router,
+            webhooks.router,
+            pages.router,
+        )
         for method, route in routes(router)
     }
     listed = {cells[0].strip("`") for cells in rows(section(read("docs/design.md"), "HTTP"))}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-MINUTE, HOUR, DAY = 60, 3600, 86400
+TENTHS, MINUTE, HOUR, DAY = 10, 60, 3600, 86400
 
 
 def span(seconds: float) -> str:
-    """Return a span in the two units that matter: ``34 s``, ``5 min``, ``2 h 5 min``, ``3 d 4 h``."""
+    """Return a span in the units that matter: ``0.4 s``, ``34 s``, ``5 min``, ``2 h 5 min``, ``3 d 4 h``."""
+    if 0 < seconds < TENTHS:
+        return f"{round(seconds, 1):g} s"
     whole = max(0, int(seconds))
     if whole < 2 * MINUTE:
         return f"{whole} s"

@@ -59,7 +59,7 @@ def test_timeline(reached: dict[str, float], text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-5, "0 s"), (0.9, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7260, "2 h 1 min"),
+    [(-5, "0 s"), (0, "0 s"), (0.44, "0.4 s"), (2.0, "2 s"), (10.6, "10 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7260, "2 h 1 min"),
      (172800, "2 d 0 h"), (273600, "3 d 4 h")],
 )  # fmt: skip
 def test_span(seconds: float, text: str) -> None:

@@ -76,7 +76,8 @@ async function look() {
     const answer = await fetch(location.pathname, { signal: AbortSignal.timeout(PATIENCE) });
     if (answer.status === 401) return location.reload();
     if (answer.ok) {
-      behind = Date.now() - Date.parse(answer.headers.get("date"));
+      const at = Date.parse(answer.headers.get("date"));
+      if (at) behind = Date.now() - at;
       take(new DOMParser().parseFromString(await answer.text(), "text/html"));
       isHere(true);
     }
@@ -114,7 +115,9 @@ async function act(button) {
   if (dialog.returnValue !== "yes") return;
   const forced = force.querySelector("input").checked ? "?force=true" : "";
   try {
-    const answer = await fetch(button.dataset.path + forced, { method: button.dataset.method });
+    const { method, path, body } = button.dataset;
+    const headers = body ? { "content-type": "application/json" } : {};
+    const answer = await fetch(path + forced, { method, body, headers });
     if (!answer.ok) throw new Error((await answer.json()).detail);
   } catch (error) {
     away.textContent = `It was not done: ${error.message}`;
