@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,13 @@ def test_lists(written: str, wanted: str) -> None:
 def test_links(folder: str, written: str, wanted: str) -> None:
     """A link that leaves docs/ leads to the repository."""
     assert site.outward(written, folder) == wanted
+
+
+def test_the_readme_shows_pictures_that_are_there() -> None:
+    """The README shows the dashboard, in light and dark."""
+    pictures = re.findall(r'src(?:set)?="([^"]+)"', (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(pictures) == 2
+    assert all((ROOT / picture).is_file() for picture in pictures)
 
 
 def test_every_command_is_in_the_reference() -> None:
