@@ -17,6 +17,7 @@ from githubkit import UnauthAuthStrategy
 from githubkit.auth import BaseAuthStrategy
 from githubkit.response import Response
 
+from app.domain.pools import Pool
 from app.github import answers, routes
 from app.github.auth import AppCredentials, as_app, as_installation
 from app.github.errors import Denied, refusal
@@ -111,17 +112,31 @@ class Apps:
         return tuple([await self._installed(credentials, row) for row in rows])
 
     async def _installed(self, credentials: AppCredentials, row: dict[str, Any]) -> Installed:
-        account, number = answers.owner(row), row.get("id")
-        if not isinstance(number, int):
-            msg = "GitHub's answer cannot be read: an installation has no id"
-            raise GitHubUnavailable(msg)
-        async with self._session(as_installation(credentials, number)) as github:
+        account = answers.owner(row)
+        async with self._session(as_installation(credentials, _id(row))) as github:
             found = await _read(github, f"list the repositories of {account}", routes.visible_repositories)
         return Installed(
             account=account,
             every_repository=row.get("repository_selection") == "all",
             repositories=tuple(sorted(found, key=str.casefold)),
         )
+
+    async def open_group(self, credentials: AppCredentials, pool: Pool, *, name: str) -> str | None:
+        """Have a runner group that admits what *pool* serves and no other; return whose, None where it serves nothing.
+
+        There is one for each organization; a pool's repositories are of one. Public ones are let in if any of them is.
+        """
+        async with self._session(as_app(credentials)) as github:
+            rows = await _read(github, "list the App's installations", _installations)
+        for row in rows:
+            owner = answers.owner(row)
+            async with self._session(as_installation(credentials, _id(row))) as github:
+                seen = await _read(github, f"list the repositories of {owner}", _repositories)
+                served = [one for one in seen if pool.serves(str(one.get("full_name")))]
+                if served:
+                    await _open_group(github, owner, name, served)
+                    return owner
+        return None
 
     async def point_hook(
         self, credentials: AppCredentials, *, url: str | None = None, secret: str | None = None
@@ -154,24 +169,69 @@ async def _read(github: Session, doing: str, call: Callable[[Session], Awaitable
         raise refusal(denied) from None
 
 
+async def _open_group(github: Session, owner: str, name: str, served: list[dict[str, Any]]) -> None:
+    numbers, doing = [_id(one) for one in served], f"open the runner group {name} of {owner}"
+    groups = await _read(
+        github, f"list the runner groups of {owner}", lambda asked: routes.groups(asked, owner)
+    )
+    known = next((answers.group(row, ()) for row in groups if row.get("name") == name), None)
+    actions = github.rest.actions
+    if known is not None:
+        await _read(
+            github,
+            doing,
+            lambda _: actions.async_set_repo_access_to_self_hosted_runner_group_in_org(
+                owner, known.id, selected_repository_ids=numbers
+            ),
+        )
+        return
+    try:
+        await github.ask(
+            doing,
+            lambda _: actions.async_create_self_hosted_runner_group_for_org(
+                owner,
+                name=name,
+                visibility="selected",
+                selected_repository_ids=numbers,
+                allows_public_repositories=any(one.get("private") is False for one in served),
+            ),
+        )
+    except Denied as denied:
+        raise refusal(denied, f"{ORGANIZATION_RUNNERS}=write") from None
+
+
+async def _repositories(github: Session) -> list[dict[str, Any]]:
+    pages = github.rest.paginate(
+        github.rest.apps.async_list_repos_accessible_to_installation,
+        lambda page: answers.rows(page, "repositories"),
+        per_page=routes.PAGE,
+    )
+    return [row async for row in pages]
+
+
 async def _installations(github: Session) -> list[dict[str, Any]]:
     return [row async for row in routes.installations(github) if row.get("suspended_at") is None]
 
 
 def _new_app(answer: Response[Any]) -> NewApp:
     found = answers.body(answer)
-    number, secret = found.get("id"), found.get("webhook_secret")
-    if not isinstance(number, int):
-        msg = "GitHub's answer cannot be read: the new App has no id"
-        raise GitHubUnavailable(msg)
+    secret = found.get("webhook_secret")
     return NewApp(
-        id=number,
+        id=_id(found),
         slug=_text(found, "slug"),
         owner=_owner(found),
         html_url=_text(found, "html_url"),
         pem=_text(found, "pem"),
         webhook_secret=secret if isinstance(secret, str) and secret else None,
     )
+
+
+def _id(row: dict[str, Any]) -> int:
+    number = row.get("id")
+    if not isinstance(number, int):
+        msg = "GitHub's answer cannot be read: something in it has no id"
+        raise GitHubUnavailable(msg)
+    return number
 
 
 def _text(found: dict[str, Any], key: str) -> str:

@@ -257,6 +257,31 @@ def answer_groups(call: Call) -> Reply:
     return paged(call, groups, lambda g: call.model.shapes.group(organization, g), "runner_groups")
 
 
+def answer_make_group(call: Call) -> Reply:
+    """Answer a new runner group."""
+    accounts, organization, name = call.model.accounts, call.args["org"], call.body.get("name")
+    if not isinstance(name, str) or not name:
+        raise ApiError(422, "Invalid request.\n\n'name' must be a string.")
+    groups = found(accounts.groups.get(organization.casefold()))
+    if any(group.name == name for group in groups.values()):
+        raise ApiError(409, f"A runner group named {name} already exists")
+    group = accounts.add_group(
+        organization,
+        name,
+        visibility=str(call.body.get("visibility", "all")),
+        allows_public=bool(call.body.get("allows_public_repositories", False)),
+    )
+    group.repositories = set(call.body.get("selected_repository_ids", ()))
+    return Reply(status=201, body=call.model.shapes.group(organization, group))
+
+
+def answer_open_group(call: Call) -> Reply:
+    """Answer that a group is open to other repositories from now on."""
+    group = call.model.accounts.group(call.args["org"], call.number("runner_group_id"))
+    group.repositories = set(call.body.get("selected_repository_ids", ()))
+    return Reply(status=204)
+
+
 def answer_group(call: Call) -> Reply:
     """Answer one runner group."""
     group = call.model.accounts.group(call.args["org"], call.number("runner_group_id"))

@@ -62,6 +62,22 @@ def endpoints() -> list[Endpoint]:
         *_runner_rows("/repos/{owner}/{repo}/actions/runners", repo_read, repo_write),
         ("GET", "/orgs/{org}/actions/runner-groups", "groups", token, rest.answer_groups, org_read),
         (
+            "POST",
+            "/orgs/{org}/actions/runner-groups",
+            "make_group",
+            token,
+            rest.answer_make_group,
+            org_write,
+        ),
+        (
+            "PUT",
+            "/orgs/{org}/actions/runner-groups/{runner_group_id}/repositories",
+            "open_group",
+            token,
+            rest.answer_open_group,
+            org_write,
+        ),
+        (
             "GET",
             "/orgs/{org}/actions/runner-groups/{runner_group_id}",
             "group",

@@ -19,7 +19,7 @@ from app.sandbox.github_values import Account, ApiError
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
+<title>{title}</title><link rel="icon" href="data:,">
 <style>body {{ font: 16px/1.5 system-ui; max-width: 36rem; margin: 3rem auto; padding: 0 1rem }}</style></head>
 <body><p>A simulated GitHub</p><h1>{title}</h1>{body}</body></html>"""
 

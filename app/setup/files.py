@@ -81,6 +81,10 @@ class Files:
         found = _parse(self.toml).get("pool", []) if self.toml.exists() else []
         return [dict(pool.unwrap()) for pool in found if not _is_example(pool)]
 
+    def pool(self, name: str) -> dict[str, object]:
+        """Return the keys of a pool, none where there is no such pool. Raises Unwritable."""
+        return next((pool for pool in self.pools() if pool.get("name") == name), {})
+
     def write_pool(self, keys: Mapping[str, object]) -> None:
         """Set the keys of the pool of that name, or add it; all else stays. Raises Unwritable."""
         document = (

@@ -16,11 +16,17 @@ import httpx
 from app.configfile import ConfigError, Sources, load, sources
 from app.github.apps import Apps, Installed, KnownApp, NewApp
 from app.github.auth import AppCredentials
+from app.poolsettings import PoolSettings
 from app.ports import OutsideError
 from app.settings import default_host_name
 from app.setup.files import Files, Unwritable
 from app.setup.manifest import WEBHOOK_PATH, Place, Wish, app_name
+from app.setup.pools import PoolForm
 
+NO_GROUP = (
+    "Make one on GitHub that admits the pool's repositories alone, public ones too, and name it as runner_group; or make an App "
+    "whose runners register at single repositories"
+)
 CONTRADICTING = ("github_token", "github_private_key")
 APP_SETTINGS = (
     "github_app_id",
@@ -175,6 +181,27 @@ class Flow:
         """Return where it is installed now. Raises OutsideError and Unwritable."""
         credentials = self.credentials()
         return await self.apps().installations(credentials) if credentials else ()
+
+    async def write_pool(self, form: PoolForm, *, group: bool) -> None:
+        """Write the pool, and have its runners register where they may. Raises OutsideError and Unwritable.
+
+        At an organization GitHub gives jobs of every repository that the runner group admits, so the pool gets a *group*
+        of its own, unless somebody chose one.
+        """
+        app, credentials, keys = await self.known(), self.credentials(), form.keys()
+        self.warnings = []
+        if app is None or credentials is None or not app.at_organizations:
+            self.files.write_pool(keys | ({"scope": "repository"} if app else {}))
+            return
+        name = f"cidermill-{form.name}"
+        if group and self.files.pool(form.name).get("runner_group", name) == name:
+            try:
+                pool = PoolSettings.model_validate(keys).pool()
+                if await self.apps().open_group(credentials, pool, name=name):
+                    keys["runner_group"] = name
+            except OutsideError as error:
+                self.warnings.append(f"There is no runner group for the pool: {error}. {NO_GROUP}")
+        self.files.write_pool(keys)
 
     # -- the webhook -------------------------------------------------------------------------------
 

@@ -86,6 +86,7 @@ def _listen(port: int | None) -> socket.socket:
             listener.close()
             raise
         listener.bind((ADDRESS, 0))
+    listener.listen()  # so that whoever opens the link at once waits, and is not turned away
     return listener
 
 

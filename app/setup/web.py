@@ -157,14 +157,17 @@ class Pages:
         return await self._pool(None, {})
 
     async def _pool(self, form: PoolForm | None, wrong: dict[str, str]) -> Response:
-        found = await self._flow.installations()
+        app, found = await self._flow.known(), await self._flow.installations()
         images = await self._images()
-        shown = form or propose(self._flow.files.pools(), found, images)
+        known = self._flow.files.pools()
+        shown = form or propose(known, found, images)
         offered = dict.fromkeys([*(name for one in found for name in one.repositories), *shown.repositories])
         return self._page(
             "pool.html",
             status=422 if wrong else 200,
             form=shown,
+            known=bool(known),
+            group=app is not None and app.at_organizations,
             wrong=wrong,
             images=images,
             offered=list(offered),
@@ -173,13 +176,12 @@ class Pages:
 
     async def write_pool(self, request: Request) -> Response:
         """Write the pool."""
-        form = read_pool(await _form(request))
+        given = await _form(request)
+        form = read_pool(given)
         wrong = form.problems()
         if wrong:
             return await self._pool(form, wrong)
-        app = await self._flow.known()
-        scope = {} if app is None or app.at_organizations else {"scope": "repository"}
-        self._flow.files.write_pool(form.keys() | scope)
+        await self._flow.write_pool(form, group="group" in given)
         return self._go("done")
 
     async def done(self, request: Request) -> Response:

@@ -108,6 +108,8 @@ def furnish(model: ModelGitHub) -> dict[str, object]:
 BODIES = {
     "mint": {"name": "fresh", "runner_group_id": 1, "labels": ["self-hosted", "mac"], "work_folder": "_work"},
     "token": {"permissions": {"actions": "read"}},
+    "make_group": {"name": "macs", "visibility": "selected", "selected_repository_ids": [700_001]},
+    "open_group": {"selected_repository_ids": [700_001]},
     "hook_config": {"url": "https://new.example.org/hook", "content_type": "json"},
 }
 

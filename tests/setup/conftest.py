@@ -23,7 +23,14 @@ __all__ = ["no_waiting_between_tries"]
 
 HERE = "http://127.0.0.1:8765"
 FORM = {"account": "organization", "owner": "acme", "public_url": "https://hook.example.org"}
-POOL = {"name": "mac", "labels": "sequoia", "image": "macos", "repository": "acme/app", "forks": "allow"}
+POOL = {
+    "name": "mac",
+    "labels": "sequoia",
+    "image": "macos",
+    "repository": "acme/app",
+    "forks": "allow",
+    "group": "yes",
+}
 
 
 class Person:

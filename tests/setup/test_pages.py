@@ -63,6 +63,50 @@ async def test_the_whole_way(person: Person, caplog: pytest.LogCaptureFixture) -
     assert person.seen.violations == []
 
 
+async def test_the_runner_group(person: Person) -> None:
+    """It admits the pool's repositories alone, public ones if there are any, and follows the pool."""
+    await person.make_app()
+    await install(person, "acme/app", "acme/site")
+    await person.post("pool", POOL)
+    accounts = person.model.accounts
+    (group,) = [group for group in accounts.groups["acme"].values() if not group.default]
+    assert (group.name, group.visibility, group.allows_public) == ("cidermill-mac", "selected", False)
+    assert group.repositories == {accounts.repository("acme/app").id}
+    assert 'runner_group = "cidermill-mac"' in person.toml()
+    await person.post("pool", POOL | {"repository": "acme/*"})
+    assert group.repositories == {accounts.repository(name).id for name in ("acme/app", "acme/site")}
+    assert len(accounts.groups["acme"]) == 2
+
+
+async def test_a_runner_group_with_public_repositories(person: Person) -> None:
+    """A public repository would wait for ever in a group that keeps public ones out."""
+    await person.make_app()
+    await install(person, "acme/site")
+    await person.post("pool", POOL | {"repository": "acme/site"})
+    assert [g.allows_public for g in person.model.accounts.groups["acme"].values()] == [False, True]
+
+
+async def test_a_runner_group_that_github_refuses(person: Person) -> None:
+    """The pool is written all the same, and the end says what is to be done."""
+    await person.make_app()
+    await install(person, "acme/app")
+    person.model.faults.add("make_group", fault.answer(403, "Not available on this plan"))
+    await person.post("pool", POOL)
+    assert "runner_group =" not in person.toml().split("[[pool]]")[1].replace("# Example: runner_group", "")
+    assert "There is no runner group for the pool" in (await person.open("done")).text
+
+
+async def test_a_runner_group_that_somebody_chose(person: Person) -> None:
+    """It stays, and none is made."""
+    chosen = 'name = "mac"\nlabels = ["x"]\nimage = "i"\nrepositories = ["acme/app"]\nrunner_group = "ours"\n'
+    person.home.joinpath("cidermill.toml").write_text(f"[[pool]]\n{chosen}")
+    await person.make_app()
+    await install(person, "acme/app")
+    await person.post("pool", POOL)
+    assert 'runner_group = "ours"' in person.toml()
+    assert len(person.model.accounts.groups["acme"]) == 1
+
+
 async def test_ones_own_account(person: Person) -> None:
     """A user's App belongs to the user, needs administration, and the pool registers at repositories."""
     person.model.accounts.add_repository("sandbox-maintainer/tool")
