@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from app import logs
 from app.api import admin, doctor, events, health, images, webhooks
 from app.api.broadcaster import Broadcaster
-from app.api.context import Context, Health, Reloaded, ReloadRefused
+from app.api.context import Context, Health
 from app.api.guard import guard
 from app.clock import utcnow
 from app.configfile import ConfigError, admin_token, load, lock_state_dir, prepare_state_dir
@@ -39,7 +39,8 @@ from app.github.client import GitHubClient
 from app.metrics import Metrics, WorldCollector
 from app.notify import LOOK_EVERY, notifying
 from app.ports import GitHub, VMBackend, VMError
-from app.reconcile import Reconciler, Setup, replace_pools
+from app.reconcile import Reconciler, Setup
+from app.reload import Reload
 from app.settings import LOOPBACK, Settings
 from app.timers import Timers
 from app.vm.command import Tart, tart_home
@@ -152,6 +153,8 @@ async def _run(
     )
     metrics.registry.register(WorldCollector(lambda: reconciler.world, clock))
     state = Health(warnings=settings.warnings(), webhook_at=await reader.last_webhook())
+    reload = Reload(settings, reconciler, state, reread)
+    reload.on_hangup(stack)
     stack.push_async_callback(reconciler.close)
     stack.push_async_callback(_finish, asyncio.create_task(reconciler.run(), name="reconciler"))
     timers = Timers(
@@ -181,7 +184,7 @@ async def _run(
         metrics=metrics,
         health=state,
         clock=clock,
-        reload=_reloader(settings, reconciler, state, reread),
+        reload=reload,
         quota=github.quota,
         events=broadcaster,
         simulated=urlsplit(settings.github_api_url).hostname in LOOPBACK,
@@ -220,36 +223,6 @@ def _github(settings: Settings, metrics: Metrics) -> GitHubClient:
 def tart_of(settings: Settings) -> Tart:
     """Return the tart command that the settings name."""
     return Tart(settings.tart_path, tart_home(settings.tart_home, os.environ), os.environ)
-
-
-def _reloader(
-    settings: Settings,
-    reconciler: Reconciler,
-    state: Health,
-    reread: Callable[[], Settings] | None,
-) -> Callable[[], Awaitable[Reloaded]]:
-    in_force = settings
-
-    async def reload() -> Reloaded:
-        nonlocal in_force
-        if reread is None:
-            raise ReloadRefused(["This server was not started from a configuration file."])
-        try:
-            new = await asyncio.to_thread(reread)
-        except ConfigError as error:
-            raise ReloadRefused(error.problems) from error
-        before = {pool.name: pool for pool in in_force.pools}
-        after = {pool.name: pool for pool in new.pools}
-        await reconciler.configure(replace_pools(reconciler.setup, new.pools))
-        in_force, state.warnings = new, new.warnings()
-        return Reloaded(
-            pools=tuple(after),
-            changed=tuple(name for name, pool in after.items() if before.get(name) != pool),
-            removed=tuple(name for name in before if name not in after),
-            needs_restart=settings.differing(new),
-        )
-
-    return reload
 
 
 async def _finish(loop: asyncio.Task[None]) -> None:

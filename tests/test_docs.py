@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import typer
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fastapi import APIRouter
@@ -20,6 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from app import metrics
 from app.api import admin, doctor, events, health, images, webhooks
+from app.cli.program import program
 from app.configfile import CONFIG, PREFIX, load
 from app.domain.pools import Pool
 from app.domain.runners import TRANSITIONS, RunnerState
@@ -262,6 +264,30 @@ def commands() -> set[str]:
         r'program\.(?:command\("(\w+)"\)|add_typer\([^)]*name="(\w+)")', read("app/cli/program.py")
     )
     return {one or other for one, other in found}
+
+
+def test_every_command_is_documented() -> None:
+    """docs/cli.md lists every command, with each of its options, and no other."""
+    listed = {cells[0].strip("`"): cells[1] for cells in rows(read("docs/cli.md"))}
+    assert set(listed) == commands()
+    whole = typer.main.get_command(program)
+    for name in (
+        "status",
+        "jobs",
+        "why",
+        "runners",
+        "logs",
+        "hold",
+        "release",
+        "shell",
+        "stop",
+        "drain",
+        "reload",
+    ):
+        found = whole.commands[name].params  # type: ignore[attr-defined]
+        options = {option for parameter in found for option in parameter.opts if option.startswith("--")}
+        shown = set(re.findall(r"`(--[a-z-]+)`", listed[name]))
+        assert options - {"--help"} == shown, name
 
 
 def test_no_document_names_a_command_that_does_not_exist() -> None:

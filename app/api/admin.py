@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from fastapi import APIRouter, HTTPException, Path, Query
 from fastapi.responses import StreamingResponse
 
 from app.api.context import AdminOnly, Context, Ctx, ReloadRefused, Responses
+from app.api.kept import followed, once
 from app.api.models import (
     CooldownOut,
     DrainOut,
@@ -180,6 +180,7 @@ async def stop(context: Ctx, name: Annotated[str, NAME], *, force: bool = False)
 @router.post(
     "/runners/{name}/hold",
     responses={
+        400: {"model": Refusal, "description": "The body is no JSON"},
         404: MISSING,
         409: {"model": Refusal, "description": "There is no VM to keep, or it is ending"},
     },
@@ -214,25 +215,18 @@ async def release(context: Ctx, name: Annotated[str, NAME]) -> RunnerOut:
     response_class=StreamingResponse,
     responses={200: {"content": {"text/plain": {}}}, 404: MISSING},
 )
-async def logs(context: Ctx, name: Annotated[str, NAME]) -> StreamingResponse:
+async def logs(
+    context: Ctx,
+    name: Annotated[str, NAME],
+    *,
+    follow: Annotated[bool, Query(description="Go on until the runner is gone.")] = False,
+) -> StreamingResponse:
     """Return the kept output of the VM and of the runner in it. It is text of the job's: trust none of it."""
     files = context.vms.logs(name)
-    if not files:
+    if not files and not (follow and await context.reader.runner(name)):
         raise HTTPException(404, f"No output of {name} is kept.")
-
-    def chunks() -> Iterator[bytes]:
-        for file in files:
-            try:
-                opened = file.open("rb")
-            except FileNotFoundError:
-                continue  # retention was quicker
-            yield f"==> {file.name} <==\n".encode()
-            with opened:
-                while chunk := opened.read(65536):
-                    yield chunk
-            yield b"\n"
-
-    return StreamingResponse(chunks(), media_type="text/plain; charset=utf-8")
+    output = followed(context, name) if follow else once(files)
+    return StreamingResponse(output, media_type="text/plain; charset=utf-8")
 
 
 @router.get("/pools", responses=NOT_YET)

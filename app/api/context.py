@@ -24,6 +24,16 @@ Responses = dict[int | str, dict[str, Any]]  # what a route may answer, for the 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChange:
+    """One key of a pool that a reload changed, as text; None: it was not set, or is not any more."""
+
+    pool: str
+    key: str
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reloaded:
     """What a reload changed."""
 
@@ -31,6 +41,8 @@ class Reloaded:
     changed: tuple[str, ...]  # of them, those that were added or changed
     removed: tuple[str, ...]
     needs_restart: tuple[str, ...]  # settings that differ and cannot change while we run
+    added: tuple[str, ...] = ()
+    changes: tuple[KeyChange, ...] = ()  # of the pools that were there before and are there now
 
 
 class ReloadRefused(Exception):

@@ -227,12 +227,23 @@ class WokenOut(Out):
     woken: bool
 
 
+class KeyChangeOut(Out):
+    """One key of a pool that a reload changed."""
+
+    pool: str
+    key: str
+    old: str | None
+    new: str | None
+
+
 class ReloadOut(Out):
     """What a reload changed."""
 
     pools: list[str]
     changed: list[str]
     removed: list[str]
+    added: list[str]
+    changes: list[KeyChangeOut]
     needs_restart: list[str]
 
 

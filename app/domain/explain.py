@@ -55,7 +55,7 @@ def _why_queued(job: Job, world: World, now: datetime) -> Iterator[str]:
     if serving:
         yield f"{_describe(serving[0], now)}; {_waiting(job, pool, world)}."
     if world.draining:
-        yield "CiderMill is draining and starts nothing new until POST /api/v1/resume."
+        yield "CiderMill is draining and starts nothing new until `cidermill resume`."
     held = hold_up(world, now) or pool_hold_up(pool, world, now) or _class_hold_up(job, pool, world, now)
     if held:
         yield f"Launches for pool {pool.name} wait: {held}."

@@ -276,6 +276,8 @@ async def test_reload(server: Server) -> None:
         "changed": ["other"],
         "removed": ["mac"],
         "needs_restart": ["slots"],
+        "added": [],
+        "changes": [],
     }
     await server.passes()
     assert [pool["name"] for pool in await server.get("/api/v1/pools")] == ["other"]

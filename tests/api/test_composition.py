@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ import httpx
 
 from app.configfile import ConfigError
 from app.main import create_app
+from app.reload import changes
 from app.settings import Settings
 from tests.api.conftest import SECRET, TOKEN, HostWithLogs, SmallGitHub, a_payload, signed
-from tests.builders import an_event
+from tests.builders import a_pool, an_event
 from tests.conftest import Clock
 
 BODY = json.dumps(a_payload()).encode()
@@ -116,7 +119,48 @@ async def test_reload(tmp_path: Path) -> None:
             "changed": ["other"],
             "removed": ["mac"],
             "needs_restart": ["log_level"],
+            "added": ["other"],
+            "changes": [],
         }
+
+
+async def test_a_hangup_reloads(tmp_path: Path) -> None:
+    """SIGHUP does what the API does; one that finds nothing valid changes nothing and is outlived."""
+    on_disk: list[Settings] = []
+
+    def reread() -> Settings:
+        if not on_disk:
+            raise ConfigError(["slots = 9: too many"])
+        return on_disk[0]
+
+    async with started(tmp_path, reread) as client:
+
+        async def names() -> list[str]:
+            pools = await client.get("/api/v1/pools")
+            return [pool["name"] for pool in pools.json()] if pools.status_code == 200 else []
+
+        async def is_begun() -> bool:
+            return await names() == ["mac"]
+
+        async def is_taken() -> bool:
+            return await names() == ["other"]
+
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(is_begun)
+        on_disk.append(some_settings(tmp_path, pool="other"))
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(is_taken)
+
+
+def test_each_key_that_changed() -> None:
+    """A change shows as text what was and what is, and nothing that stayed."""
+    new = a_pool(cpu=8, repositories=("acme/*", "zoo/kit"), job_timeout=timedelta(hours=1), image="tahoe")
+    assert [(change.key, change.old, change.new) for change in changes(a_pool(), new)] == [
+        ("image", "sequoia", "tahoe"),
+        ("repositories", "acme/*", "acme/*, zoo/kit"),
+        ("cpu", None, "8"),
+        ("job_timeout", "22500s", "3600s"),
+    ]
 
 
 async def test_reload_refused(tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""``cidermill status``: the state of the whole on one page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from app.cli import show
+from app.cli.client import Client, server
+
+
+def status(context: typer.Context, *, as_json: show.AsJson = False, watch: show.Watch = False) -> None:
+    """Show what runs in each slot, what waits, what rests after failures, and what to see to."""
+    with server(context) as api:
+        if watch:
+            show.watch(lambda: _page(api))
+        elif as_json:
+            show.print_json(api.get("/status") | {"slot": api.get("/slots")})
+        else:
+            show.show(*_page(api))
+
+
+def _page(api: Client) -> list[show.Block]:
+    whole, slots = api.get("/status"), api.get("/slots")
+    blocks: list[show.Block] = [*_summary(whole), "", _slots(slots)]
+    if whole["cooldowns"]:
+        blocks += ["", "Waiting after failures:", _cooldowns(whole["cooldowns"])]
+    if whole["warnings"]:
+        blocks += ["", *(f"Warning: {text}" for text in whole["warnings"])]
+    return blocks
+
+
+def _summary(whole: dict[str, Any]) -> list[str]:
+    held = f", {whole['held']} held for debugging" if whole["held"] else ""
+    oldest = f", the first for {show.since(whole['oldest_unserved'])}" if whole["oldest_unserved"] else ""
+    lines = [
+        f"CiderMill {whole['version']}, up for {show.span(whole['uptime'])}",
+        (
+            f"{whole['slots_used']} of {whole['slots']} slots in use{held}; {whole['in_progress']} jobs run, "
+            f"{whole['queued']} wait{oldest}"
+        ),
+    ]
+    if whole["draining"]:
+        lines.append("Draining: nothing new starts until `cidermill resume`.")
+    return lines
+
+
+def _slots(slots: list[dict[str, Any]]) -> show.Grid:
+    rows = [
+        [
+            slot["slot"],
+            slot["state"],
+            slot["runner"],
+            slot["pool"],
+            show.since(slot["since"]),
+            show.left(slot["held_until"]),
+        ]
+        for slot in slots
+    ]
+    return show.Grid(("slot", "state", "runner", "pool", "for", "held for"), rows)
+
+
+def _cooldowns(cooldowns: list[dict[str, Any]]) -> show.Grid:
+    rows = [[c["scope"], c["failures"], show.left(c["until"]) or "now", c["detail"]] for c in cooldowns]
+    return show.Grid(("scope", "failures", "next try in", "why"), rows)
