@@ -61,6 +61,7 @@ class ModelHost:
         self.pulled: dict[str, tuple[str, ...]] = {}  # what each is here, and was, newest first
         self.asked_at: dict[str, datetime] = {}
         self.base_gb = 20.0
+        self.pull_seconds = 0.0
         self.faults = HostFaults()
         self.boot_seconds = boot_seconds
         self.free_disk_gb = 100.0
@@ -102,6 +103,7 @@ class ModelHost:
     async def prepare(self, image: str) -> str:
         """Make an image clonable."""
         self._spend("prepare")
+        await asyncio.sleep(self.pull_seconds)
         self.images.add(image)
         if not is_remote(image):
             return image
