@@ -121,7 +121,7 @@ async def _remove(vms: VMBackend, name: str) -> str:
 
 
 async def boot_there(
-    reconciler: Reconciler, reader: Reader, pool: Pool, *, clock: Callable[[], datetime]
+    reconciler: Reconciler, reader: Reader, pool: Pool, *, clock: Callable[[], datetime], every: float = EVERY
 ) -> Tried:
     """Have the running server boot a VM that no job asked for."""
     world, now = reconciler.world, clock()
@@ -142,7 +142,7 @@ async def boot_there(
         await reconciler.launch(runner)
     except SlotTaken:
         return Tried(pool=pool, no_slot="a job took the slot")
-    found = await _outcome(reader, runner)
+    found = await _outcome(reader, runner, every)
     seconds = asyncio.get_running_loop().time() - began
     if found.state in ENDED and found.image is None:
         if found.reason in YIELDED:
@@ -161,7 +161,7 @@ def _held_up(world: World | None, pool: Pool, now: datetime) -> str:
     return hold_up(world, now) or ("" if world.free_slots() else "every slot is taken")
 
 
-async def _outcome(reader: Reader, runner: Runner) -> Runner:
+async def _outcome(reader: Reader, runner: Runner, every: float) -> Runner:
     """Return the runner once its boot has ended, one way or the other; it keeps its own time limit."""
     try:
         async with asyncio.timeout(runner.spec.boot_timeout.total_seconds() + LONGER):
@@ -169,7 +169,7 @@ async def _outcome(reader: Reader, runner: Runner) -> Runner:
                 found = await reader.runner(runner.name)
                 if found is not None and found[0].state is not RunnerState.BOOTING:
                     return found[0]
-                await asyncio.sleep(EVERY)
+                await asyncio.sleep(every)
     except TimeoutError:
         return runner
 

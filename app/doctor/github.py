@@ -95,9 +95,10 @@ class Asker:
         *,
         clock: Callable[[], datetime],
         ping_wait: float = PING_WAIT,
+        ping_every: float = PING_EVERY,
     ) -> None:
         self._credentials, self._connection, self._clock = credentials, connection, clock
-        self._ping_wait = ping_wait
+        self._ping_wait, self._ping_every = ping_wait, ping_every
         self._quotas: list[Quota] = []
 
     async def ask(self) -> GitHubFacts:
@@ -171,7 +172,7 @@ class Asker:
         known = {one.id for one in log}
         deadline = asyncio.get_running_loop().time() + self._ping_wait
         while asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(PING_EVERY)
+            await asyncio.sleep(self._ping_every)
             for one in (await self._log(github))[0] or ():
                 if one.guid == again_.guid and one.id not in known:
                     return True, one

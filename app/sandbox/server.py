@@ -95,6 +95,11 @@ class Server:
         return self._process.pid if self._process else 0
 
     @property
+    def env(self) -> dict[str, str]:
+        """The environment that it runs in, for commands that are run beside it."""
+        return dict(self._env)
+
+    @property
     def port(self) -> int:
         """Where it listens, on loopback."""
         return int(self.url.rpartition(":")[2])
