@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+from app.cli.doctor import doctor
 
 if TYPE_CHECKING:
     from app.setup.flow import Flow
@@ -93,8 +96,11 @@ def _ask(flow: Flow, *, port: int | None, browser: bool, github: str) -> None:
     if problems:
         _fail("The configuration is not complete yet; `cidermill config check` checks again")
     typer.echo(
-        f"The configuration is valid: {flow.files.env} and {flow.files.toml}.\nStart it: cidermill serve"
+        f"The configuration is valid: {flow.files.env} and {flow.files.toml}.\n\nThe doctor looks at the rest:\n"
     )
+    with suppress(typer.Exit):  # its exit code is about the Mac, not about what was set up
+        doctor(boot=False, as_json=False)
+    typer.echo("\nStart it: cidermill serve")
 
 
 def _fail(text: str) -> NoReturn:

@@ -155,7 +155,7 @@ def _url(field: str, text: str) -> SplitResult:
     plain = not (parts.username or parts.password or parts.query or parts.fragment)
     if (
         parts.scheme not in {"http", "https"}
-        or not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", parts.netloc)
+        or not re.fullmatch(r"[A-Za-z0-9\[][A-Za-z0-9.:\[\]-]*", parts.netloc)
         or not plain
     ):
         raise Mistake(field, "Write an address such as https://HOST, without user, query or fragment")

@@ -29,6 +29,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+AXE = (Path(__file__).parents[1] / "web" / "vendor" / "axe.min.js").read_text(encoding="utf-8")
 CLICKING_SECONDS = 120.0
 SERVING_SECONDS = 60.0
 
@@ -112,11 +113,21 @@ class Watched:
             self.wrong.append(text)
 
 
+async def accessible(page: Page) -> None:
+    """Have axe look at the page; its script is evaluated, since the page's policy lets no other in."""
+    await page.evaluate(AXE)
+    found = await page.evaluate("axe.run()")
+    wrong = [f"{one['id']}: {node['html']}" for one in found["violations"] for node in one["nodes"]]
+    assert wrong == [], page.url
+
+
 async def go_through(page: Page, url: str, context: BrowserContext) -> None:
     """Click as a maintainer would: the App, GitHub's consent, the installation, the pool, the end."""
     await page.goto(url)
+    await accessible(page)
     await page.get_by_label("Organization", exact=True).fill("acme")
     await page.get_by_role("button", name="Continue").click()
+    await accessible(page)
     await page.get_by_role("button", name="Create the App on GitHub").click()
     await page.get_by_role("button", name="Create GitHub App").click()
     async with context.expect_page() as opened:
@@ -127,11 +138,14 @@ async def go_through(page: Page, url: str, context: BrowserContext) -> None:
     await github.get_by_role("button", name="Install").click()
     await github.close()
     await page.get_by_role("heading", name="Installed on acme").wait_for()  # by itself
+    await accessible(page)
     await page.get_by_role("link", name="Continue").click()
     assert await page.get_by_label("Image", exact=True).input_value() == IMAGE
     assert await page.get_by_label("acme/app").is_checked()
+    await accessible(page)
     await page.get_by_role("button", name="Write cidermill.toml").click()
     await page.get_by_role("heading", name="Ready").wait_for()
+    await accessible(page)
     await page.get_by_role("button", name="Finish").click()
     await page.get_by_role("heading", name="Done").wait_for()
 
@@ -188,4 +202,5 @@ async def test_it_reads_on_a_phone(scheme: str) -> None:
             assert "Write the organization" in told[-1]
             assert await page.evaluate("document.documentElement.scrollWidth") <= 390
             ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+            await accessible(page)
             assert ground == ("rgb(22, 24, 27)" if scheme == "dark" else "rgb(247, 246, 243)")
