@@ -37,8 +37,8 @@ def _summary(whole: dict[str, Any]) -> list[str]:
     lines = [
         f"CiderMill {whole['version']}, up for {show.span(whole['uptime'])}",
         (
-            f"{whole['slots_used']} of {whole['slots']} slots in use{held}; {whole['in_progress']} jobs run, "
-            f"{whole['queued']} wait{oldest}"
+            f"{whole['slots_used']} of {whole['slots']} slots in use{held}; jobs: {whole['in_progress']} running, "
+            f"{whole['queued']} waiting{oldest}"
         ),
     ]
     if whole["draining"]:

@@ -186,5 +186,5 @@ async def test_reload_refused(tmp_path: Path) -> None:
 async def test_nothing_else_is_served(tmp_path: Path) -> None:
     """Beside the routes and their document there is nothing."""
     async with started(tmp_path) as client:
-        for path in ("/docs", "/redoc", "/api/v1/nothing", "/"):
+        for path in ("/docs", "/redoc", "/api/v1/nothing", "/jobs"):
             assert (await client.get(path)).status_code == 404

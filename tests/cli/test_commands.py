@@ -22,7 +22,7 @@ async def test_status(desk: Desk) -> None:
     await desk.server.context.store.set_draining(draining=True)
     await desk.server.passes()
     said = await desk.says("status")
-    assert "1 of 2 slots in use; 0 jobs run, 1 wait" in said
+    assert "1 of 2 slots in use; jobs: 0 running, 1 waiting" in said
     assert f"1\tstopping\t{runner.name}\tmac\t" in said
     assert "Draining: nothing new starts until `cidermill resume`." in said
     assert "Warning: one warning" in said
