@@ -25,6 +25,7 @@ from app.ports import VMBackend, VMError
 from app.reconcile import Reconciler
 
 EVERY = 0.5  # s, between two looks at how far it is
+RECORD_TRIES = 10
 LONGER = 60.0  # s beyond boot_timeout, for what follows a boot that failed
 ENDED = frozenset({RunnerState.STOPPING, RunnerState.GONE})
 YIELDED = frozenset({"no_longer_needed", "draining", "pool_changed", "stopped_by_operator"})
@@ -147,7 +148,7 @@ async def boot_there(
     if found.state in ENDED and found.image is None:
         if found.reason in YIELDED:
             return Tried(pool=pool, no_slot=f"it was let go ({found.reason})")
-        return Tried(pool=pool, name=found.name, trouble=await _why(reconciler, found))
+        return Tried(pool=pool, name=found.name, trouble=await _why(reconciler, found, every))
     return Tried(pool=pool, name=found.name, runner=found.runner_version, seconds=seconds)
 
 
@@ -174,15 +175,16 @@ async def _outcome(reader: Reader, runner: Runner, every: float) -> Runner:
         return runner
 
 
-async def _why(reconciler: Reconciler, runner: Runner) -> str:
-    """Return what went wrong, in the words in which the failure was recorded."""
-    world = await reconciler.see()
-    known = (
-        c.detail
-        for c in world.cooldowns
-        if c.scope in {"host", f"pool:{runner.pool}"} and c.reason == runner.reason
-    )
-    return next(known, runner.reason)
+async def _why(reconciler: Reconciler, runner: Runner, every: float) -> str:
+    """Return what went wrong in the words of its record, which is written a moment after the runner has ended."""
+    scopes = {"host", f"pool:{runner.pool}"}
+    for _ in range(RECORD_TRIES):
+        world = await reconciler.see()
+        for cooldown in world.cooldowns:
+            if cooldown.scope in scopes and cooldown.reason == runner.reason:
+                return cooldown.detail
+        await asyncio.sleep(every)
+    return runner.reason
 
 
 def _name(host: str, pool: Pool) -> str:
