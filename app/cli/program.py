@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import config, demo, doctor, hold, jobs, runners, serve, service, setup, status, steer
+from app.cli import config, demo, doctor, hold, image, jobs, runners, serve, service, setup, status, steer
 from app.cli.client import Given
 
 program = typer.Typer(
@@ -39,6 +39,7 @@ program.command("reconcile")(steer.reconcile)
 program.command("reload")(steer.reload)
 program.add_typer(config.commands, name="config")
 program.add_typer(service.commands, name="service")
+program.add_typer(image.commands, name="image")
 
 
 @program.command("version")
