@@ -28,13 +28,6 @@ NO_GROUP = (
     "whose runners register at single repositories"
 )
 CONTRADICTING = ("github_token", "github_private_key")
-APP_SETTINGS = (
-    "github_app_id",
-    "github_private_key_path",
-    "github_webhook_secret",
-    "github_api_url",
-    "github_api_version",
-)
 SECRET_BYTES = 32
 
 
@@ -109,7 +102,8 @@ class Flow:
     def ask(self, wish: Wish) -> str:
         """Note what is wanted, once all of it can be stored; return the state that proves the way back."""
         self.files.check()
-        self.wish, self._state = wish, secrets.token_urlsafe(SECRET_BYTES)
+        self.wish, self._unstored = wish, None
+        self._state = secrets.token_urlsafe(SECRET_BYTES)
         return self._state
 
     def manifest(self, wish: Wish, redirect_url: str) -> dict[str, object]:

@@ -220,6 +220,18 @@ async def test_a_disk_that_fills_up_costs_another_try(person: Person) -> None:
     assert sum(path == "/app-manifests/{code}/conversions" for _, path, _ in person.seen.checked) == 1
 
 
+async def test_beginning_again_after_a_full_disk(person: Person) -> None:
+    """The next App is another one: what was kept of the one before is let go."""
+    back = await person.agree()
+    (person.home / ".env").mkdir()
+    await person.here.get(back)
+    (person.home / ".env").rmdir()
+    first = person.model.accounts.app.id
+    assert (await person.make_app()).status_code == 303
+    assert person.model.accounts.app.id != first
+    assert f"GITHUB_APP_ID={person.model.accounts.app.id}\n" in person.env()
+
+
 async def test_what_is_there_stays(person: Person) -> None:
     """Other settings and comments stay; what would contradict the App becomes a comment; the old key stays."""
     person.home.joinpath("app.pem").write_text("an older key")
