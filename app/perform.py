@@ -16,6 +16,7 @@ import structlog
 from app.db.reader import Reader
 from app.db.store import Store
 from app.domain import actions as do
+from app.domain.images import current
 from app.domain.jobs import JobStatus
 from app.domain.lifecycle import may_destroy
 from app.domain.looks import needs_run
@@ -100,7 +101,7 @@ class Performer:
             case do.PrepareImage(image):
                 await self._prepare(image)
             case do.RefreshImage(image):
-                await self._refresh(image)
+                await self._refresh(image, world)
             case do.DropBase(name, in_use):
                 await self._drop_base(name, in_use)
             case do.LookAtHost():
@@ -325,7 +326,7 @@ class Performer:
         await self._store.succeed(f"image:{image}")
         self._sight.host_changed_at = self._clock()
 
-    async def _refresh(self, image: str) -> None:
+    async def _refresh(self, image: str, world: World) -> None:
         """Pull what an image is by now. Where that fails nothing waits: launches go on from what there is."""
         self._sight.to_refresh.discard(image)
         try:
@@ -335,6 +336,11 @@ class Performer:
             return
         log.info("image_refreshed", image=exact)
         await self._store.succeed(f"refresh:{image}")
+        before = current(image, world)
+        if before is None or not exact.endswith(before.digest):
+            await self._store.succeed(
+                f"image:{image}"
+            )  # what was wrong with the one before is no matter of this one's
         self._sight.host_changed_at = self._clock()
 
     async def _drop_base(self, name: str, in_use: frozenset[str]) -> None:

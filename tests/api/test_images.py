@@ -85,6 +85,18 @@ async def test_a_pull_that_fails_holds_nothing_up(pulled: Server) -> None:
     assert [pool["held_up"] for pool in await pulled.get("/api/v1/pools")] == [None, None]
 
 
+async def test_a_new_image_is_tried_at_once(pulled: Server) -> None:
+    """What was wrong with the image before holds up no launch of the new one; the same one again stays held up."""
+    scope = f"image:{IMAGE}"
+    await pulled.context.store.fail(scope, "runner_too_old", "too old", at=pulled.clock(), jitter=0.5)
+    for digest, held in ((FIRST, [scope]), (SECOND, [])):
+        pulled.vms.registry[IMAGE] = digest
+        await pulled.client.post("/api/v1/images/pull", json={"image": IMAGE})
+        await pulled.passes(4, seconds=1)
+        remote, _ = await pulled.get("/api/v1/images")
+        assert [failure["scope"] for failure in remote["failures"]] == held
+
+
 @pytest.mark.parametrize(
     ("image", "code", "text"),
     [
