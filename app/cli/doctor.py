@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.client import Given, Trouble, find
+
 if TYPE_CHECKING:
     from app.doctor.finding import Finding
     from app.doctor.server import Running
@@ -23,6 +25,7 @@ COLOURS = {"failure": "red", "warning": "yellow", "ok": "green", "skipped": "bri
 
 
 def doctor(
+    context: typer.Context,
     boot: Annotated[bool, typer.Option("--boot", help="Also boot a VM of each image.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -30,7 +33,7 @@ def doctor(
     from app.doctor.examine import worst
     from app.doctor.finding import Level
 
-    findings = _findings(boot=boot)
+    findings = _findings(context.find_root().obj or Given(), boot=boot)
     level = worst(findings)
     if as_json:
         typer.echo(json.dumps({"worst": level, "findings": [asdict(finding) for finding in findings]}))
@@ -39,7 +42,7 @@ def doctor(
     raise typer.Exit(1 if level is Level.FAILURE else 0)
 
 
-def _findings(*, boot: bool) -> list[Finding]:
+def _findings(given: Given, *, boot: bool) -> list[Finding]:
     from app import logs
     from app.configfile import ConfigError, load
     from app.doctor.server import configuration, server
@@ -49,22 +52,24 @@ def _findings(*, boot: bool) -> list[Finding]:
     except ConfigError as error:
         return [*configuration(error), *asyncio.run(_without_settings())]
     logs.configure("error", settings.log_format, settings.secrets())
-    running, found = _inside(settings, boot=boot)
+    running, found = _inside(given, boot=boot)
     if running.version is None or running.refused:
         found = asyncio.run(_here(settings, boot=boot))
     return [*server(running, installed("cidermill")), *found]
 
 
-def _inside(settings: Settings, *, boot: bool) -> tuple[Running, list[Finding]]:
+def _inside(given: Given, *, boot: bool) -> tuple[Running, list[Finding]]:
     """Have the running server look."""
     import httpx
 
     from app.doctor.server import Running
 
-    host, port = settings.address
-    host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104  # not bound to, replaced
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    with httpx.Client(base_url=url, headers=_authorization(settings), trust_env=False) as client:
+    try:
+        door = find(given, os.environ, Path.cwd())
+    except Trouble as trouble:
+        return Running(said=str(trouble)), []
+    url, token = door.url, {"Authorization": f"Bearer {door.token}"}
+    with httpx.Client(base_url=url, headers=token, trust_env=False) as client:
         try:
             answers = [client.get("/api/v1/doctor", timeout=ASK)]
             if boot and answers[0].is_success:
@@ -82,17 +87,6 @@ def _inside(settings: Settings, *, boot: bool) -> tuple[Running, list[Finding]]:
         ), []
     told = [answer.json() for answer in answers]
     return Running(version=told[0]["version"]), [_finding(row) for one in told for row in one["findings"]]
-
-
-def _authorization(settings: Settings) -> dict[str, str]:
-    if settings.admin_token is not None:
-        token = settings.admin_token.get_secret_value()
-    else:
-        try:
-            token = (settings.state_dir / "admin-token").read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            return {}  # no server ever ran, or it is another user's
-    return {"Authorization": f"Bearer {token}"}
 
 
 def _finding(row: dict[str, Any]) -> Finding:
