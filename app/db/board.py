@@ -7,8 +7,10 @@ is read does not grow with history, but for the statistics, which grow with the 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 
 from sqlalchemy import Connection, bindparam, select, text
 
@@ -32,23 +34,15 @@ RUNNERS = select(RUNNER).where(RUNNER.c.name.in_(bindparam("names", expanding=Tr
 HISTORIES = (
     select(HISTORY).where(HISTORY.c.runner.in_(bindparam("names", expanding=True))).order_by(HISTORY.c.id)
 )
-# By nearest rank; interval -1 is the whole time. Only jobs of a pool that a runner took: others never waited for us.
+# Only jobs of a pool that a runner took: others never waited for us. SQLite sorts; all spans are then counted from one reading.
 WAITS = text(
     """
-    WITH ended AS (
-        SELECT CAST((julianday(completed_at) - julianday(:since)) * 86400 / :width AS INTEGER) AS interval,
-               max(0, (julianday(started_at) - julianday(queued_at)) * 86400) AS wait
-        FROM job INDEXED BY ix_job_completed_at
-        WHERE status = 'completed' AND completed_at >= :since AND completed_at < :until
-              AND pool IS NOT NULL AND runner IS NOT NULL AND started_at IS NOT NULL
-    ), ranked AS (
-        SELECT interval, wait, row_number() OVER (PARTITION BY interval ORDER BY wait) AS place,
-               count(*) OVER (PARTITION BY interval) AS total
-        FROM (SELECT interval, wait FROM ended UNION ALL SELECT -1, wait FROM ended)
-    )
-    SELECT interval, total, min(CASE WHEN place * 2 >= total THEN wait END) AS half,
-           min(CASE WHEN place * 10 >= total * 9 THEN wait END) AS most
-    FROM ranked GROUP BY interval
+    SELECT (julianday(completed_at) - julianday(:since)) * 86400 AS ended,
+           max(0, (julianday(started_at) - julianday(queued_at)) * 86400) AS wait
+    FROM job INDEXED BY ix_job_completed_at
+    WHERE status = 'completed' AND completed_at >= :since AND completed_at < :until
+          AND pool IS NOT NULL AND runner IS NOT NULL AND started_at IS NOT NULL
+    ORDER BY wait
     """
 ).bindparams(
     bindparam("since", type_=JOB.c.completed_at.type), bindparam("until", type_=JOB.c.completed_at.type)
@@ -83,8 +77,21 @@ class Waits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A span of time up to now, cut into *count* intervals of one *width*."""
+
+    width: timedelta
+    count: int
+
+    @property
+    def length(self) -> timedelta:
+        """All of it."""
+        return self.width * self.count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """A span of time, whole and cut into intervals of one length, oldest first."""
+    """How it went in a span, whole and by interval, oldest first."""
 
     since: datetime
     width: timedelta
@@ -104,17 +111,36 @@ def read(connection: Connection, *, waiting: int, running: int, ended: int) -> B
     )
 
 
-def statistics(connection: Connection, *, until: datetime, width: timedelta, count: int) -> Statistics:
-    """Return how it went in the *count* intervals of *width* up to *until*."""
-    since = until - width * count
-    values = {"since": since, "until": until, "width": width.total_seconds()}
-    found = {row.interval: Waits(row.total, row.half, row.most) for row in connection.execute(WAITS, values)}
+def statistics(connection: Connection, *, until: datetime, spans: Sequence[Span]) -> list[Statistics]:
+    """Return how it went in each of *spans* up to *until*."""
+    longest = max(span.length for span in spans)
+    values = {"since": until - longest, "until": until}
+    rows = [(row[0], row[1]) for row in connection.execute(WAITS, values)]
+    return [_count(span, rows, until, longest) for span in spans]
+
+
+def _count(span: Span, rows: list[tuple[float, float]], until: datetime, longest: timedelta) -> Statistics:
+    """Count *rows*, which are in order of wait, and each say how long after the longest span's begin it ended."""
+    begins, width = (longest - span.length).total_seconds(), span.width.total_seconds()
+    whole: list[float] = []
+    intervals: list[list[float]] = [[] for _ in range(span.count)]
+    for ended, wait in rows:
+        if ended >= begins:
+            whole.append(wait)
+            intervals[min(span.count - 1, int((ended - begins) / width))].append(wait)
     return Statistics(
-        since=since,
-        width=width,
-        whole=found.get(-1, Waits()),
-        intervals=[found.get(n, Waits()) for n in range(count)],
+        since=until - span.length,
+        width=span.width,
+        whole=_waits(whole),
+        intervals=[_waits(waits) for waits in intervals],
     )
+
+
+def _waits(waits: list[float]) -> Waits:
+    """Return the nearest ranks of *waits*, which are in order."""
+    if not waits:
+        return Waits()
+    return Waits(len(waits), waits[ceil(len(waits) / 2) - 1], waits[ceil(len(waits) * 0.9) - 1])
 
 
 def _courses(connection: Connection, jobs: list[Job]) -> list[Course]:

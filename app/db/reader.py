@@ -10,13 +10,13 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select, text
 
 from app.db import board
-from app.db.board import Board, Statistics
+from app.db.board import Board, Span, Statistics
 from app.db.database import Database
 from app.db.rows import (
     COOLDOWN,
@@ -176,11 +176,9 @@ class Reader:
             lambda connection: board.read(connection, waiting=waiting, running=running, ended=ended)
         )
 
-    async def statistics(self, *, until: datetime, width: timedelta, count: int) -> Statistics:
-        """Return how it went in the *count* intervals of *width* up to *until*."""
-        return await self._db.read(
-            lambda connection: board.statistics(connection, until=until, width=width, count=count)
-        )
+    async def statistics(self, *, until: datetime, spans: Sequence[Span]) -> list[Statistics]:
+        """Return how it went in each of *spans* up to *until*."""
+        return await self._db.read(lambda connection: board.statistics(connection, until=until, spans=spans))
 
     async def runners(self, *, live: bool, limit: int) -> list[Runner]:
         """Return up to *limit* runners, newest first; *live* leaves out those that are gone."""

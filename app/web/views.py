@@ -12,13 +12,13 @@ from app.api import admin
 from app.api.context import Context
 from app.api.models import JobOut, Stage
 from app.api.stages import stages_of
-from app.db.board import Course
+from app.db.board import Course, Span
 from app.domain.explain import explain
 from app.web.charts import chart
 from app.web.timeline import Timeline, timeline
 
 WAITING, RUNNING, ENDED = 50, 50, 20  # jobs shown of each kind
-HOUR, QUARTER = timedelta(hours=1), timedelta(hours=6)
+SPANS = (Span(width=timedelta(hours=1), count=24), Span(width=timedelta(hours=6), count=28))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +35,7 @@ async def dashboard(context: Context) -> dict[str, Any]:
     """Return what the dashboard shows. Raises HTTPException 503 before the first pass."""
     world, now = admin.world_of(context), context.clock()
     board = await context.reader.board(waiting=WAITING, running=RUNNING, ended=ENDED)
-    day = await context.reader.statistics(until=now, width=HOUR, count=24)
-    week = await context.reader.statistics(until=now, width=QUARTER, count=28)
+    day, week = await context.reader.statistics(until=now, spans=SPANS)
     sight = context.reconciler.sight
     return {
         "status": await admin.status(context),

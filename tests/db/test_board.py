@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects.sqlite import insert
 
-from app.db.board import ENDED, RUNNING, WAITING, WAITS, Waits
+from app.db.board import ENDED, RUNNING, WAITING, WAITS, Span, Waits
 from app.db.database import Database
 from app.db.reader import Reader
 from app.db.rows import JOB, job_values
@@ -75,7 +75,11 @@ async def test_percentiles(database: Database, reader: Reader) -> None:
         ended(1005, ago(hours=1), 9e5, started_at=None),
     ]
     await put(database, *jobs, *others)
-    found = await reader.statistics(until=NOW, width=width, count=count)
+    spans = (Span(width=width, count=count), Span(width=timedelta(hours=1), count=24))
+    found, day = await reader.statistics(until=NOW, spans=spans)
+    assert astuple(day.whole) == pytest.approx(
+        astuple(by_hand([job for job in jobs if job.completed_at and job.completed_at >= ago(hours=24)]))
+    )
     assert astuple(found.whole) == pytest.approx(astuple(by_hand(jobs)))
     for n in range(count):
         begins = since + n * width
@@ -96,7 +100,7 @@ def by_hand(jobs: list[Job]) -> Waits:
 async def test_no_walk_through_history(database: Database, statement: object) -> None:
     """Every statement goes by an index, never over all jobs."""
     explained = text(f"EXPLAIN QUERY PLAN {statement}")
-    values = {"limit": 5, "since": "2026-01-01", "until": "2026-01-02", "width": 60}
+    values = {"limit": 5, "since": "2026-01-01", "until": "2026-01-02"}
     used = {name: value for name, value in values.items() if f":{name}" in str(statement)}
     plan = await database.read(lambda c: [row.detail for row in c.execute(explained, used)])
     over_jobs = [step for step in plan if " job" in step]

@@ -235,3 +235,4 @@ async def test_jobs_flow() -> None:
         await expect(ended.locator("rect.run")).to_have_count(1)
         assert reader.complaints == []
         assert reader.elsewhere == []
+        assert real.link.partition("token=")[2] not in (place / "server.log").read_text(encoding="utf-8")
