@@ -16,7 +16,6 @@ import structlog
 from app.db.reader import Reader
 from app.db.store import Store
 from app.domain import actions as do
-from app.domain.images import current
 from app.domain.jobs import JobStatus
 from app.domain.lifecycle import may_destroy
 from app.domain.looks import needs_run
@@ -24,6 +23,7 @@ from app.domain.pools import TOKEN_ALPHABET, TOKEN_LENGTH, Forks, Target, runner
 from app.domain.runners import Runner, RunnerState
 from app.domain.versions import MEND
 from app.domain.world import GroupLook, GuestLook, RegistrationsLook, RunnerRelease, World
+from app.images import Images
 from app.intake import Intake
 from app.metrics import Metrics
 from app.ports import (
@@ -70,6 +70,7 @@ class Performer:
             clock=clock,
             ask=self._ask,
         )
+        self._images = Images(store=store, vms=vms, sight=sight, clock=clock, fail=self._fail)
 
     async def perform(self, action: do.Action, world: World) -> None:
         """Carry *action* out. Raises OutsideError where trying again later may help."""
@@ -99,11 +100,11 @@ class Performer:
             case do.SweepRegistration():
                 await self._sweep_registration(action)
             case do.PrepareImage(image):
-                await self._prepare(image)
+                await self._images.prepare(image)
             case do.RefreshImage(image):
-                await self._refresh(image, world)
+                await self._images.refresh(image, world)
             case do.DropBase(name, in_use):
-                await self._drop_base(name, in_use)
+                await self._images.drop_base(name, in_use)
             case do.LookAtHost():
                 await self._look_at_host(world)
             case do.LookAtRegistrations(target):
@@ -315,39 +316,6 @@ class Performer:
         )
         log.warning("orphan_removed", registration=action.name, target=str(action.target))
         self._sight.confirmed_unlisted(action.target, action.name)
-
-    async def _prepare(self, image: str) -> None:
-        self._sight.to_refresh.discard(image)
-        try:
-            await self._vms.prepare(image)
-        except VMError as error:
-            await self._fail("host" if error.host_wide else f"image:{image}", error.reason, str(error))
-            return
-        await self._store.succeed(f"image:{image}")
-        self._sight.host_changed_at = self._clock()
-
-    async def _refresh(self, image: str, world: World) -> None:
-        """Pull what an image is by now. Where that fails nothing waits: launches go on from what there is."""
-        self._sight.to_refresh.discard(image)
-        try:
-            exact = await self._vms.prepare(image)
-        except VMError as error:
-            await self._fail(f"refresh:{image}", error.reason, str(error))
-            return
-        log.info("image_refreshed", image=exact)
-        await self._store.succeed(f"refresh:{image}")
-        before = current(image, world)
-        if before is None or not exact.endswith(before.digest):
-            await self._store.succeed(
-                f"image:{image}"
-            )  # what was wrong with the one before is no matter of this one's
-        self._sight.host_changed_at = self._clock()
-
-    async def _drop_base(self, name: str, in_use: frozenset[str]) -> None:
-        self._sight.to_drop.discard(name)
-        await self._vms.drop_base(name, in_use)
-        log.info("base_dropped", vm=name)
-        self._sight.host_changed_at = self._clock()
 
     async def _look_at_host(self, world: World) -> None:
         try:

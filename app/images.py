@@ -1,0 +1,68 @@
+"""How images are brought here, kept up to date and let go, off the job path: the part of :mod:`app.perform` for that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from app.db.store import Store
+from app.domain.images import current
+from app.domain.world import World
+from app.ports import VMBackend, VMError
+from app.sight import Sight
+
+log = structlog.get_logger(__name__)
+
+
+class Fail(Protocol):
+    """Records a failure, after which its scope waits."""
+
+    async def __call__(self, scope: str, reason: str, detail: str) -> None:
+        """Record it."""
+
+
+class Images:
+    """Carries out what the plan decided about images."""
+
+    def __init__(
+        self, *, store: Store, vms: VMBackend, sight: Sight, clock: Callable[[], datetime], fail: Fail
+    ) -> None:
+        self._store, self._vms, self._sight, self._clock, self._fail = store, vms, sight, clock, fail
+
+    async def prepare(self, image: str) -> None:
+        """Make an image clonable that is not."""
+        self._sight.to_refresh.discard(image)
+        try:
+            await self._vms.prepare(image)
+        except VMError as error:
+            await self._fail("host" if error.host_wide else f"image:{image}", error.reason, str(error))
+            return
+        await self._store.succeed(f"image:{image}")
+        self._sight.host_changed_at = self._clock()
+
+    async def refresh(self, image: str, world: World) -> None:
+        """Pull what an image is by now. Where that fails nothing waits: launches go on from what there is."""
+        self._sight.to_refresh.discard(image)
+        try:
+            exact = await self._vms.prepare(image)
+        except VMError as error:
+            await self._fail(f"refresh:{image}", error.reason, str(error))
+            return
+        log.info("image_refreshed", image=exact)
+        await self._store.succeed(f"refresh:{image}")
+        before = current(image, world)
+        if before is None or not exact.endswith(before.digest):
+            await self._store.succeed(
+                f"image:{image}"
+            )  # what was wrong with the one before is no matter of this one's
+        self._sight.host_changed_at = self._clock()
+
+    async def drop_base(self, name: str, in_use: frozenset[str]) -> None:
+        """Remove a base. Raises VMError."""
+        self._sight.to_drop.discard(name)
+        await self._vms.drop_base(name, in_use)
+        log.info("base_dropped", vm=name)
+        self._sight.host_changed_at = self._clock()
