@@ -142,7 +142,7 @@ async def test_what_an_earlier_version_remembered(host: Host, tmp_path: Path) ->
     assert (base.image, base.age, base.digest) == (IMAGE, 0, exact[-64:])
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"a/b": {"digests": 1}}', '{"a/b": {}}'])
+@pytest.mark.parametrize("text", ["[]", "{", '{"a/b": {"digests": 1}}'])
 async def test_a_file_that_cannot_be_read(host: Host, tmp_path: Path, text: str) -> None:
     """Its images are pulled again, and a base that nothing knows of is shown as such."""
     await host.vms.prepare(IMAGE)
