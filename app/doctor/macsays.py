@@ -1,6 +1,6 @@
 """Reads what macOS's own commands print. None means that the text does not tell.
 
-Written from Apple's manual pages and from outputs that users published (tests/samples/macos/README.md); none of it
+Written from memory of what the commands print (tests/samples/macos/README.md); none of it
 was tried on a Mac.
 """
 
