@@ -16,10 +16,11 @@ from datetime import datetime, timedelta
 from time import perf_counter
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from app.db.reader import Reader
 from app.db.store import Store
-from app.domain.actions import Action, Boot, Claim, Note, Stop
+from app.domain.actions import Action, Boot, Claim, Note, Stop, subject
 from app.domain.hearing import owner_of
 from app.domain.plan import plan
 from app.domain.pools import Forks, Names, Pool, Target
@@ -237,7 +238,12 @@ class Reconciler:
         task.add_done_callback(lambda _: self._put_down(action.key))
 
     async def _carry_out(self, action: Action, work: Awaitable[None]) -> None:
-        """Carry one action out; a failure rests its key for a while and touches nothing else."""
+        """Carry one action out; whatever logs a line meanwhile, it names the action's runner and job."""
+        with bound_contextvars(**subject(action)):
+            await self._attempt(action, work)
+
+    async def _attempt(self, action: Action, work: Awaitable[None]) -> None:
+        """Await the work; a failure rests the action's key for a while and touches nothing else."""
         kind = type(action).__name__
         try:
             await work

@@ -307,3 +307,14 @@ Look = LookAtHost | LookAtRegistrations | LookAtGroup | LookAtGuest | LookAtRele
 Images = PrepareImage | RefreshImage | DropBase
 RunnerAction = Boot | Mint | Note | Hold | Stop | Retire | Destroy | SettleDebt
 Action = Claim | RunnerAction | SweepVM | SweepRegistration | Images | Look
+
+
+def subject(action: Action) -> dict[str, str | int]:
+    """Return the runner and the job that *action* is about, as far as it is about any: fields of a log line."""
+    found: dict[str, str | int] = {}
+    job: int | None = None
+    if isinstance(action, RunnerAction | LookAtGuest):
+        found["runner"], job = action.runner.name, action.runner.job_id
+    if isinstance(action, Note | CheckJob):
+        job = action.job_id or job
+    return found if job is None else found | {"job": job}

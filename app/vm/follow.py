@@ -34,7 +34,7 @@ class Follower:
     def start(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], file: Path) -> None:
         """Copy what *argv* prints into *file*, from the beginning; nothing where that is under way."""
         if name not in self._tasks:
-            task = self._tasks[name] = asyncio.create_task(self._copy(argv, env, file))
+            task = self._tasks[name] = asyncio.create_task(self._copy(name, argv, env, file))
             task.add_done_callback(lambda _: self._tasks.pop(name, None))
 
     async def stop(self, name: str) -> None:
@@ -45,7 +45,7 @@ class Follower:
         """Stop all."""
         await _cancel(self._tasks.values())
 
-    async def _copy(self, argv: Sequence[str], env: Mapping[str, str], file: Path) -> None:
+    async def _copy(self, name: str, argv: Sequence[str], env: Mapping[str, str], file: Path) -> None:
         try:
             with told_as_vm_error(f"cannot keep the output in {file}"):
                 file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ class Follower:
                     # SIGINT ends the guest's `tail` too, which otherwise lives until it has something to say.
                     await child.end(signal.SIGINT)
         except VMError as error:
-            log.warning("follow_failed", file=str(file), reason=error.reason, detail=str(error))
+            log.warning("follow_failed", runner=name, reason=error.reason, detail=str(error))
 
     async def _drain(self, stream: asyncio.StreamReader | None, file: Path) -> None:
         kept = 0

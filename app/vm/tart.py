@@ -283,7 +283,7 @@ class TartBackend:
 
     def _ended(self, name: str) -> None:
         ending = self._ending(name)
-        log.info("vm_ended", vm=name, cause=ending)
+        log.info("vm_ended", runner=name, cause=ending)
         self._tell(name, ending)
 
     def _ending(self, name: str) -> str:
