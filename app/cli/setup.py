@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def setup(
+    context: typer.Context,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in this Mac's browser.")
     ] = True,
@@ -52,7 +53,7 @@ def setup(
         if webhook_url is not None or rotate_secret:
             _change_webhook(flow, webhook_url, rotate=rotate_secret)
         else:
-            _ask(flow, port=port, browser=browser, github=github)
+            _ask(context, flow, port=port, browser=browser, github=github)
     except ConfigError as error:
         _fail("; ".join(error.problems))
     except (Mistake, OutsideError, Unwritable) as error:
@@ -72,7 +73,7 @@ def _change_webhook(flow: Flow, webhook_url: str | None, *, rotate: bool) -> Non
     )
 
 
-def _ask(flow: Flow, *, port: int | None, browser: bool, github: str) -> None:
+def _ask(context: typer.Context, flow: Flow, *, port: int | None, browser: bool, github: str) -> None:
     from app.setup.manifest import read_place
     from app.setup.serve import run
 
@@ -99,7 +100,7 @@ def _ask(flow: Flow, *, port: int | None, browser: bool, github: str) -> None:
         f"The configuration is valid: {flow.files.env} and {flow.files.toml}.\n\nThe doctor looks at the rest:\n"
     )
     with suppress(typer.Exit):  # its exit code is about the Mac, not about what was set up
-        doctor(boot=False, as_json=False)
+        doctor(context, boot=False, as_json=False)
     typer.echo("\nStart it: cidermill serve")
 
 

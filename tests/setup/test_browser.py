@@ -178,7 +178,8 @@ async def test_from_nothing_to_a_job_that_ran() -> None:
             await go_through(await context.new_page(), await link(process), context)
             said, _ = await process.communicate()
         print(f"clicked for {monotonic() - began:.1f} s")
-        assert (process.returncode, b"The configuration is valid" in said) == (0, True)
+        assert b"The configuration is valid" in said
+        assert process.returncode == 0, said.decode()[-3000:]
         assert monotonic() - began < CLICKING_SECONDS
         assert watched.wrong == []
         await serves_a_job(home, model)
