@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from app.cli.program import program
 from app.cli.serve import OUTPUT_BYTES
+from app.cli.service import commands
 from app.service.agent import LABEL
 from tests.service.conftest import Mac
 
@@ -21,7 +22,7 @@ def test_a_whole_life(mac: Mac) -> None:
     """Install, status and uninstall say what they did; status exits 0 only where the server runs."""
 
     def said(*words: str, code: int = 0) -> str:
-        done = CliRunner().invoke(program, ["service", *words], obj=mac.place)
+        done = CliRunner().invoke(commands, words, obj=mac.place)
         assert done.exit_code == code, done.output
         return done.output
 
@@ -37,7 +38,7 @@ def test_a_whole_life(mac: Mac) -> None:
 def test_problems_are_sentences(mac: Mac) -> None:
     """A configuration that is not valid is reported whole, without a traceback."""
     mac.configure("slots = 3")
-    done = CliRunner().invoke(program, ["service", "install"], obj=mac.place)
+    done = CliRunner().invoke(commands, ["install"], obj=mac.place)
     assert done.exit_code == 1
     assert "Apple allows 2" in done.output
     assert "Traceback" not in done.output
