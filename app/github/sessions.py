@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 from githubkit.auth import BaseAuthStrategy
+from githubkit.exception import RequestFailed
+from githubkit.response import Response
 
 from app.domain.pools import Target
 from app.github import answers
@@ -108,14 +111,7 @@ class Sessions:
     async def _look_up(self, target: Target) -> int:
         doing = f"find the App's installation at {target}"
         try:
-            response = await self.first.ask(
-                doing,
-                lambda github: (
-                    github.rest.apps.async_get_repo_installation(target.owner, target.repository)
-                    if target.repository
-                    else github.rest.apps.async_get_org_installation(target.owner)
-                ),
-            )
+            response = await self.first.ask(doing, lambda github: _installation_of(github, target))
         except Denied as denied:
             if denied.status != 404:
                 raise refusal(denied) from denied
@@ -128,3 +124,16 @@ class Sessions:
     def _session(self, auth: BaseAuthStrategy, label: str) -> Session:
         quota = Quota(label, metrics=self._metrics, clock=self._clock)
         return Session(auth, self._connection, quota, Pace(label, self._clock))
+
+
+async def _installation_of(github: Session, target: Target) -> Response[Any]:
+    """Ask where the App is installed; whether an owner is an organization or a user, the name does not tell."""
+    apps = github.rest.apps
+    if target.repository:
+        return await apps.async_get_repo_installation(target.owner, target.repository)
+    try:
+        return await apps.async_get_org_installation(target.owner)
+    except RequestFailed as refused:
+        if refused.response.status_code != 404:
+            raise
+        return await apps.async_get_user_installation(target.owner)

@@ -11,7 +11,7 @@ from app.sandbox.github_accounts import found
 from app.sandbox.github_hooks import Delivery, Hook
 from app.sandbox.github_links import stamp
 from app.sandbox.github_shapes import Json
-from app.sandbox.github_values import ApiError, Installation, Run
+from app.sandbox.github_values import AccountKind, ApiError, Installation, Run
 from app.sandbox.http_call import Call, Reply
 
 T = TypeVar("T")
@@ -78,9 +78,12 @@ def _installation(call: Call, installation: Installation) -> Json:
 
 
 def answer_installation_of_account(call: Call) -> Reply:
-    """Answer the installation on an account."""
-    login = call.args.get("org") or call.args["username"]
-    return Reply(body=_installation(call, call.model.accounts.installation_of(login)))
+    """Answer the installation on an account; asked for an organization, not for a user's."""
+    organization = call.args.get("org")
+    installation = call.model.accounts.installation_of(organization or call.args["username"])
+    if organization is not None and installation.account.kind is not AccountKind.ORGANIZATION:
+        raise ApiError(404, "Not Found")
+    return Reply(body=_installation(call, installation))
 
 
 def answer_installation_of_repository(call: Call) -> Reply:
