@@ -134,6 +134,6 @@ async def _installation_of(github: Session, target: Target) -> Response[Any]:
     try:
         return await apps.async_get_org_installation(target.owner)
     except RequestFailed as refused:
-        if refused.response.status_code != 404:
+        if refused.response.status_code != 404 or "Integration not found" in refused.response.text:
             raise
         return await apps.async_get_user_installation(target.owner)
