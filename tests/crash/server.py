@@ -2,17 +2,18 @@
 
 It differs from ``cidermill serve`` in the marks, and in that its modules were imported before its process was forked:
 so it starts in a fifth of the time. ``CRASH_TRAIL`` names the file of the steps made, ``CRASH_AT``
-the step at which the process ends, and ``CRASH_HASTE`` how many times as fast as the true time its clock runs (since
-``CRASH_EPOCH``), for what the service does only once minutes have passed.
+the step at which the process ends, and ``CRASH_JUMP`` a file that sets the clock.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import alembic.command  # noqa: F401  # else each process would import them by itself, for half a second
+import githubkit_schemas.v2026_03_10.rest  # noqa: F401
 import uvicorn
 from fastapi import FastAPI
 
@@ -27,13 +28,12 @@ from app.vm.hostcheck import check_host
 from app.vm.tart import TartBackend
 from tests.crash.steps import MarkedTart, Steps
 
+JUMP = timedelta(hours=1)
 
-def a_clock() -> Callable[[], datetime]:
-    haste = float(os.environ.get("CRASH_HASTE", "1"))
-    if haste == 1:
-        return utcnow
-    epoch = datetime.fromisoformat(os.environ["CRASH_EPOCH"])
-    return lambda: epoch + (utcnow() - epoch) * haste
+
+def a_clock(jump: Path) -> Callable[[], datetime]:
+    """Return a clock that is an hour ahead once the file *jump* is there."""
+    return lambda: utcnow() + JUMP * jump.exists()
 
 
 def build(settings: Settings) -> FastAPI:
@@ -43,7 +43,8 @@ def build(settings: Settings) -> FastAPI:
     lock_state_dir(settings)
     real = tart_of(settings)
     check_host(real, settings.pools)
-    steps, clock = Steps(Path(os.environ["CRASH_TRAIL"]), os.environ.get("CRASH_AT")), a_clock()
+    steps = Steps(Path(os.environ["CRASH_TRAIL"]), os.environ.get("CRASH_AT"))
+    clock = a_clock(Path(os.environ["CRASH_JUMP"]))
     tart = MarkedTart(real.program, real.home, os.environ)
     tart.steps = steps
     vms = TartBackend(

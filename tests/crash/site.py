@@ -20,7 +20,6 @@ from pathlib import Path
 import httpx
 import psutil
 
-from app.clock import utcnow
 from app.domain.pools import Names
 from app.domain.runners import TRANSITIONS, RunnerState
 from app.sandbox.github import ModelGitHub
@@ -48,7 +47,7 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.crash.server"])
 NAMES = Names("crash")
 SLOTS = 2
-LOOK = 0.05  # s, between two looks at what another process does
+LOOK = 0.1  # s, between two looks at what another process does
 START_SECONDS = 60.0  # the machine may be busy with many of us
 END_SECONDS = 10.0
 DRAIN_SECONDS = 150.0  # the log of deliveries is read every two minutes
@@ -79,7 +78,7 @@ class Site:
             "PATH": f"{self.place / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "HOME": str(self.place),
             "CRASH_TRAIL": str(self.trail),
-            "CRASH_EPOCH": utcnow().isoformat(),
+            "CRASH_JUMP": str(self.place / "jump"),
             "CIDERMILL_STATE_DIR": str(self.place / "state"),
             "CIDERMILL_GITHUB_API_URL": api_url,
             "CIDERMILL_GITHUB_APP_ID": str(self.model.accounts.app.id),

@@ -86,7 +86,6 @@ class Story:
     before: Play = nothing  # the process that is killed starts
     play: Play = nothing  # once it is ready, or dead
     config: str = CONFIG
-    haste: float = 1.0  # of our clock, where the service waits for minutes
     ends: str | None = "success"  # the job
 
     def __str__(self) -> str:
@@ -161,6 +160,15 @@ async def hold_what_github_says(site: Site) -> None:
     site.let_go()
 
 
+async def set_the_clock(site: Site) -> None:
+    """Set the clock an hour ahead while a job runs."""
+    job = site.queue(held=True)
+    await site.until(lambda: site.has_ended() or job.status == "in_progress")
+    (site.place / "jump").touch()
+    await site.until(lambda: site.has_ended() or "store.shift_times after" in site.steps())
+    site.let_go()
+
+
 async def end_without_a_word(site: Site) -> None:
     """End a run so that its job stays queued and no webhook ever says that it is over."""
     job = site.queue()
@@ -193,7 +201,6 @@ STORIES = (
         name="a runner without a job",
         steps=("store.advance idle", "vms.probe", "tart.exec probe", "tart.stop", *END[:-1]),
         play=cancel_once_minted,
-        haste=4,
         ends="cancelled",
     ),
     Story(
@@ -207,7 +214,6 @@ STORIES = (
         name="orphans",
         steps=("vms.look", "vms.delete", "tart.delete", "github.registrations", "github.deregister"),
         before=leave_orphans,
-        haste=20,
     ),
     Story(
         name="a webhook that failed",
@@ -216,16 +222,16 @@ STORIES = (
     ),
     Story(name="taken up", steps=("vms.follow",), before=kill_while_it_runs, play=let_go_once_taken_up),
     Story(name="a boot that fails", steps=("store.fail", *END[1:5]), play=fail_the_boot),
-    Story(name="late webhooks", steps=("store.amend job_id",), play=hold_what_github_says, haste=4),
+    Story(name="late webhooks", steps=("store.amend job_id",), play=hold_what_github_says),
     Story(
         name="a run that is over",
         steps=("github.run", "store.end_job"),
         play=end_without_a_word,
         config=CONFIG + 'forks = "deny"\n',
-        haste=8,
         ends=None,
     ),
     Story(name="a silent GitHub", steps=("store.mark_checked",), play=fail_to_tell),
+    Story(name="a clock that jumps", steps=("store.shift_times",), play=set_the_clock),
     Story(
         name="an operator",
         steps=("store.request_stop", "store.set_draining", "store.forget_failures"),
