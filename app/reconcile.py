@@ -127,13 +127,16 @@ class Reconciler:
 
     async def run(self) -> None:
         """Go on until cancelled; VMs and their guests are left as they are then."""
-        await self.begin()
-        loop = asyncio.get_running_loop()
+        loop, begun = asyncio.get_running_loop(), False
+        self.wake()
         while True:
             await self._bell.wait()
             self._bell.clear()
             began = loop.time()
             try:
+                if not begun:
+                    await self.begin()
+                    begun = True
                 while await self.turn():
                     pass
             except Exception:

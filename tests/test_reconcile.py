@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from app.db.store import Delivery
 from app.domain.runners import StopRequest
@@ -15,7 +16,7 @@ from app.sandbox import github_faults as faults
 from app.sandbox.github_runners import registration_deleted
 from app.sandbox.github_values import Job
 from tests.builders import a_pool
-from tests.simulation.layers import Fuse
+from tests.simulation.layers import Call, Fuse, Port
 from tests.simulation.site import Site
 
 pytestmark = pytest.mark.looptime
@@ -303,6 +304,27 @@ async def test_crash_between_any_two_steps(tmp_path: Path, after: bool) -> None:
             site.check()
             assert job.conclusion == "success", f"ended at call {n}: {fuse.trail}"
     assert n > 15
+
+
+async def test_a_start_that_fails(tmp_path: Path) -> None:
+    """A database that another program holds right at the start ends nothing: the next bell begins again."""
+    failures = iter([OperationalError("UPDATE job", {}, Exception("database is locked"))])
+
+    def locked_once(verb: str, call: Call) -> Call:
+        async def passed(*args: Any, **kwargs: Any) -> Any:
+            if verb == "configure" and (error := next(failures, None)):
+                raise error
+            return await call(*args, **kwargs)
+
+        return passed
+
+    async with a_site(tmp_path) as site:
+        process = site.start()
+        process.reconciler._store = Port(process.store, locked_once)
+        job = queue(site)
+        await site.until(site.is_drained)
+        assert job.conclusion == "success"
+        assert process.bugs() == ["a pass failed"]
 
 
 async def test_a_mint_that_must_wait(tmp_path: Path) -> None:
