@@ -32,6 +32,7 @@ ARGUMENTS = (
 AXE = (Path(__file__).parents[1] / "web" / "vendor" / "axe.min.js").read_text(encoding="utf-8")
 CLICKING_SECONDS = 120.0
 SERVING_SECONDS = 60.0
+IN_ALL_SECONDS = 240.0  # some calls of a browser have no limit of their own
 
 pytestmark = [
     pytest.mark.browser,
@@ -42,7 +43,7 @@ pytestmark = [
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
+    async with asyncio.timeout(IN_ALL_SECONDS), async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         await browser.close()
@@ -136,6 +137,7 @@ async def go_through(page: Page, url: str, context: BrowserContext) -> None:
     await github.get_by_label("Only select repositories").check()
     await github.get_by_label("acme/app").check()
     await github.get_by_role("button", name="Install").click()
+    await github.get_by_text("is installed on acme").wait_for()
     await github.close()
     await page.get_by_role("heading", name="Installed on acme").wait_for()  # by itself
     await accessible(page)

@@ -32,6 +32,7 @@ ARGUMENTS = (
 )  # fmt: skip
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
 PHONE = {"width": 390, "height": 844}
+IN_ALL_SECONDS = 100.0  # some calls of a browser have no limit of their own
 
 pytestmark = [
     pytest.mark.browser,
@@ -59,7 +60,7 @@ class Reader:
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
+    async with asyncio.timeout(IN_ALL_SECONDS), async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         await browser.close()
