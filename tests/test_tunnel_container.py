@@ -19,9 +19,9 @@ ENTRYPOINT = ROOT / "deploy/tunnel/entrypoint.sh"
 TOKEN = "eyJhIjoi-the-tunnels-token"
 # It says what it was given, and runs until it is told to stop, or for as long as a file of that name is there.
 CLOUDFLARED = """#!/bin/sh
+trap 'echo stopped >"$STANDIN/stopped"; exit 0' TERM
 echo "$@" >"$STANDIN/arguments"
 echo "$TUNNEL_TOKEN" >"$STANDIN/token"
-trap 'echo stopped >"$STANDIN/stopped"; exit 0' TERM
 while [ ! -e "$STANDIN/fail" ]; do sleep 0.1; done
 exit 1
 """

@@ -23,8 +23,9 @@ esac
 
 proxy='' tunnel=''
 stop() {
+  # The last one started is known to the shell before it is to a variable of ours.
   # shellcheck disable=SC2086 # two numbers, or one
-  kill -TERM $proxy $tunnel 2>/dev/null || true
+  kill -TERM $proxy ${!:-} 2>/dev/null || true
   wait
 }
 trap 'stop; exit 143' TERM
