@@ -19,8 +19,8 @@ demo: $(VENV)/run ## Watch the main job end to end on a simulated Mac and a simu
 run: $(VENV)/run ## Run the service from .env and cidermill.toml
 	$(BIN)/cidermill serve
 
-test: $(VENV)/dev ## Run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/dev ## Run the tests, on every core
+	$(BIN)/python -m pytest -q -n logical --dist worksteal
 
 check: $(VENV)/dev ## Format, lint, types, import layers, scripts, docs
 	$(BIN)/ruff format --check .
