@@ -1,4 +1,4 @@
-"""Measure the targets of docs/design.md: ``python -m benchmarks [--short] [door|share|idle|scale …]``.
+"""Measure the targets of docs/design.md: ``python -m benchmarks [--short] [door|share|idle|scale|dashboard …]``.
 
 Everything runs on this machine, against the sandbox: times are control-plane times, and no Mac is involved. The
 report names the machine; the same numbers go to benchmarks/results/ as JSON.
@@ -18,10 +18,16 @@ from pathlib import Path
 import psutil
 
 from app.clock import utcnow
-from benchmarks import door, idle, scale, share
+from benchmarks import dashboard, door, idle, scale, share
 from benchmarks.measures import Measure
 
-ALL = {"door": door.measure, "share": share.measure, "idle": idle.measure, "scale": scale.measure}
+ALL = {
+    "door": door.measure,
+    "share": share.measure,
+    "idle": idle.measure,
+    "scale": scale.measure,
+    "dashboard": dashboard.measure,
+}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -10,16 +10,21 @@ from pathlib import Path
 from time import perf_counter
 
 import psutil
+from sqlalchemy import Connection
 
 from app.clock import utcnow
 from app.db.database import open_engine
 from app.db.migrate import upgrade
-from app.db.rows import JOB, job_values
+from app.db.rows import HISTORY, JOB, RUNNER, job_values, runner_values
 from app.domain.jobs import Job, JobStatus
+from app.domain.pools import Pool
+from app.domain.runners import Runner, RunnerState
 from app.sandbox.server import Server
 from benchmarks.measures import Measure, percentile
 from benchmarks.place import POOLS, running
 
+WEEK = timedelta(days=7)
+SHOWN = 20  # jobs that the dashboard shows of those that ended
 PASSES = re.compile(r"^cidermill_pass_seconds_(sum|count) ([0-9.e+-]+)$", re.MULTILINE)
 
 
@@ -42,7 +47,11 @@ async def measure(*, short: bool) -> list[Measure]:
 
 
 def fill(place: Path, queued: int, ended: int) -> None:
-    """Write a database with that many jobs; the queued ones are of a pool that has no slot left for them."""
+    """Write a database with that many jobs; the queued ones are of a pool that has no slot left for them.
+
+    Those that ended did so over a week, each on a runner of its own; only the newest have a row of it, as only their way
+    is shown.
+    """
     state = place / "state"
     state.mkdir(mode=0o700)
     path = state / "cidermill.db"
@@ -51,22 +60,44 @@ def fill(place: Path, queued: int, ended: int) -> None:
     pattern = Job(
         id=0, run_id=0, run_attempt=1, name="build", workflow="CI", repository="acme/old", repository_id=1,
         organization=False, private=True, labels=("busy",), status=JobStatus.COMPLETED, conclusion="success",
-        runner=None, url="", queued_at=now, received_at=now, started_at=now, completed_at=now, pool="busy",
+        runner="", url="", queued_at=now, received_at=now, started_at=now, completed_at=now, pool="busy",
     )  # fmt: skip
-    rows = []
-    for n in range(ended + queued):
+    jobs = []
+    for n in range(ended):
+        at = now - WEEK * n / ended
+        queued_at, started_at = at - timedelta(seconds=600 + n % 900), at - timedelta(seconds=500)
+        jobs.append(replace(
+            pattern, id=n + 1, run_id=n + 1, runner=f"bench-busy-{n:08}", queued_at=queued_at, received_at=queued_at,
+            started_at=started_at, completed_at=at,
+        ))  # fmt: skip
+    for n in range(ended, ended + queued):
         at = now - timedelta(seconds=n)
-        job = replace(pattern, id=n + 1, run_id=n + 1, queued_at=at, received_at=at, completed_at=at)
-        if n >= ended:
-            job = replace(
-                job, status=JobStatus.QUEUED, conclusion=None, started_at=None, completed_at=None,
-                repository=f"acme/r{n % 50}", checked_at=now,
-            )  # fmt: skip
-        rows.append(job_values(job))
+        jobs.append(replace(
+            pattern, id=n + 1, run_id=n + 1, status=JobStatus.QUEUED, conclusion=None, runner=None, queued_at=at,
+            received_at=at, started_at=None, completed_at=None, repository=f"acme/r{n % 50}", checked_at=now,
+        ))  # fmt: skip
     engine = open_engine(path)
     with engine.begin() as connection:
-        connection.execute(JOB.insert(), rows)
+        connection.execute(JOB.insert(), [job_values(job) for job in jobs])
+        for job in jobs[:SHOWN]:
+            _write_runner(connection, job)
     engine.dispose()
+
+
+def _write_runner(connection: Connection, job: Job) -> None:
+    """Write the runner that took *job*, and its way from claim to end."""
+    pool = Pool(name="busy", labels=("busy",), image="sequoia", repositories=("acme/*",))
+    states = [state for state in RunnerState if state is not RunnerState.READY]
+    runner = Runner(
+        name=str(job.runner), slot="1", spec=pool, state=RunnerState.GONE, since=job.received_at,
+        created_at=job.received_at,
+    )  # fmt: skip
+    connection.execute(RUNNER.insert(), runner_values(runner))
+    way = [
+        {"runner": runner.name, "from_state": None, "to_state": state, "at": job.received_at + timedelta(seconds=n), "reason": ""}
+        for n, state in enumerate(states)
+    ]  # fmt: skip
+    connection.execute(HISTORY.insert(), way)
 
 
 async def _passes(server: Server) -> tuple[float, float]:

@@ -6,11 +6,13 @@ is read does not grow with history, but for the statistics, which grow with the 
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import ceil
+from itertools import chain
+from math import ceil, gcd
 
 from sqlalchemy import Connection, bindparam, select, text
 
@@ -34,15 +36,18 @@ RUNNERS = select(RUNNER).where(RUNNER.c.name.in_(bindparam("names", expanding=Tr
 HISTORIES = (
     select(HISTORY).where(HISTORY.c.runner.in_(bindparam("names", expanding=True))).order_by(HISTORY.c.id)
 )
-# Only jobs of a pool that a runner took: others never waited for us. SQLite sorts; all spans are then counted from one reading.
+# Only jobs of a pool that a runner took: others never waited for us. Each row is a part of the time and all its waits in
+# ms: SQLite holds up no other thread while it reads, and a Python object for each job would.
 WAITS = text(
     """
-    SELECT (julianday(completed_at) - julianday(:since)) * 86400 AS ended,
-           max(0, (julianday(started_at) - julianday(queued_at)) * 86400) AS wait
+    SELECT CAST((julianday(completed_at) - julianday(:since)) * 86400 / :seconds AS INTEGER) AS part,
+           json_group_array(
+               CAST(round(max(0, (julianday(started_at) - julianday(queued_at)) * 86400000)) AS INTEGER)
+           ) AS waits
     FROM job INDEXED BY ix_job_completed_at
     WHERE status = 'completed' AND completed_at >= :since AND completed_at < :until
           AND pool IS NOT NULL AND runner IS NOT NULL AND started_at IS NOT NULL
-    ORDER BY wait
+    GROUP BY part
     """
 ).bindparams(
     bindparam("since", type_=JOB.c.completed_at.type), bindparam("until", type_=JOB.c.completed_at.type)
@@ -112,35 +117,36 @@ def read(connection: Connection, *, waiting: int, running: int, ended: int) -> B
 
 
 def statistics(connection: Connection, *, until: datetime, spans: Sequence[Span]) -> list[Statistics]:
-    """Return how it went in each of *spans* up to *until*."""
+    """Return how it went in each of *spans* up to *until*; their widths are whole seconds."""
+    seconds = gcd(*(int(span.width.total_seconds()) for span in spans))
     longest = max(span.length for span in spans)
-    values = {"since": until - longest, "until": until}
-    rows = [(row[0], row[1]) for row in connection.execute(WAITS, values)]
-    return [_count(span, rows, until, longest) for span in spans]
+    parts: list[list[int]] = [[] for _ in range(longest // timedelta(seconds=seconds))]
+    for part, waits in connection.execute(
+        WAITS, {"since": until - longest, "until": until, "seconds": seconds}
+    ):
+        parts[min(part, len(parts) - 1)] += json.loads(waits)  # a time so near to the end is rounded to it
+    return [_count(span, parts, until, seconds) for span in spans]
 
 
-def _count(span: Span, rows: list[tuple[float, float]], until: datetime, longest: timedelta) -> Statistics:
-    """Count *rows*, which are in order of wait, and each say how long after the longest span's begin it ended."""
-    begins, width = (longest - span.length).total_seconds(), span.width.total_seconds()
-    whole: list[float] = []
-    intervals: list[list[float]] = [[] for _ in range(span.count)]
-    for ended, wait in rows:
-        if ended >= begins:
-            whole.append(wait)
-            intervals[min(span.count - 1, int((ended - begins) / width))].append(wait)
+def _count(span: Span, parts: list[list[int]], until: datetime, seconds: int) -> Statistics:
+    """Count the waits, in ms, of the last *parts* of so many seconds each that *span* is made of."""
+    each = int(span.width.total_seconds()) // seconds
+    first = len(parts) - span.count * each
+    intervals = [sorted(chain.from_iterable(parts[n : n + each])) for n in range(first, len(parts), each)]
     return Statistics(
         since=until - span.length,
         width=span.width,
-        whole=_waits(whole),
+        whole=_waits(sorted(chain.from_iterable(intervals))),
         intervals=[_waits(waits) for waits in intervals],
     )
 
 
-def _waits(waits: list[float]) -> Waits:
-    """Return the nearest ranks of *waits*, which are in order."""
+def _waits(waits: list[int]) -> Waits:
+    """Return the nearest ranks of *waits*, which are in order, in ms."""
     if not waits:
         return Waits()
-    return Waits(len(waits), waits[ceil(len(waits) / 2) - 1], waits[ceil(len(waits) * 0.9) - 1])
+    half, most = waits[ceil(len(waits) / 2) - 1], waits[ceil(len(waits) * 0.9) - 1]
+    return Waits(len(waits), half / 1000, most / 1000)
 
 
 def _courses(connection: Connection, jobs: list[Job]) -> list[Course]:

@@ -23,6 +23,7 @@ from app.api import session
 from app.api.admin import MAX_ID
 from app.api.context import Context, Ctx
 from app.web import views
+from app.web.lately import Lately
 from app.web.words import clock, iso, span
 
 HERE = Path(__file__).parent
@@ -52,6 +53,7 @@ TEMPLATES = _environment()
 
 def mount(app: FastAPI) -> None:
     """Add the pages to *app*, with their style and script."""
+    app.state.lately = Lately()
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
 
@@ -59,7 +61,10 @@ def mount(app: FastAPI) -> None:
 @router.get("/")
 async def dashboard(request: Request, context: Ctx) -> Response:
     """Show the whole."""
-    return _enter(request, context) or await _show(context, "dashboard.html", views.dashboard(context))
+    lately: Lately = request.app.state.lately
+    return _enter(request, context) or await _show(
+        context, "dashboard.html", views.dashboard(context, lately)
+    )
 
 
 @router.get("/jobs/{job_id}")

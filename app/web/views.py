@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from app.api import admin
 from app.api.context import Context
 from app.api.models import JobOut, Stage
 from app.api.stages import stages_of
-from app.db.board import Course, Span
+from app.db.board import Course
 from app.domain.explain import explain
 from app.web.charts import chart
+from app.web.lately import Lately
 from app.web.timeline import Timeline, timeline
 
 WAITING, RUNNING, ENDED = 50, 50, 20  # jobs shown of each kind
-SPANS = (Span(width=timedelta(hours=1), count=24), Span(width=timedelta(hours=6), count=28))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +31,12 @@ class Row:
     timeline: Timeline
 
 
-async def dashboard(context: Context) -> dict[str, Any]:
+async def dashboard(context: Context, lately: Lately) -> dict[str, Any]:
     """Return what the dashboard shows. Raises HTTPException 503 before the first pass."""
     world, now = admin.world_of(context), context.clock()
     board = await context.reader.board(waiting=WAITING, running=RUNNING, ended=ENDED)
-    day, week = await context.reader.statistics(until=now, spans=SPANS)
+    counted = await lately.count(context.reader, now)
+    day, week = counted.spans
     sight = context.reconciler.sight
     return {
         "status": await admin.status(context),
@@ -47,6 +48,7 @@ async def dashboard(context: Context) -> dict[str, Any]:
         "running": [_row(course, now) for course in board.running],
         "ended": [_row(course, now) for course in board.ended],
         "charts": [chart("Last day", day), chart("Last week", week)],
+        "counted_at": counted.at,
         "health": context.health,
         "sight": sight,
     }
