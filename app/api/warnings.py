@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from app.api.context import Context
+from app.doctor import github_texts
 from app.domain import hearing, versions
 
 MISSED_LATELY = timedelta(hours=1)
@@ -19,10 +20,8 @@ def warnings_of(context: Context) -> list[str]:
 def _of_webhooks(context: Context) -> Iterator[str]:
     every = context.reconciler.setup.poll_interval.total_seconds()
     if context.health.webhook_at is None:
-        yield (
-            f"No webhook has ever arrived: jobs are found by asking GitHub every {every:.0f} s or less often, which "
-            "is slower. Point the GitHub App's webhook at /webhooks/github of this server (docs/tunnel.md)."
-        )
+        found = github_texts.HOOK.wrong("unreached", every=f"{every:.0f}")
+        yield f"{found.what[0].upper()}{found.what[1:]}: {found.mend}."
     missed_at = context.reconciler.sight.missed_at
     if missed_at is not None and context.clock() - missed_at < MISSED_LATELY:
         yield (

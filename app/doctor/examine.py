@@ -80,7 +80,12 @@ async def of_github(place: Place) -> list[Finding]:
     """Check what GitHub says of us."""
     settings = place.settings
     found = await ask(place)
-    asked = github_checks.Asked(github=found, pools=place.pools, public_url=settings.public_url)
+    asked = github_checks.Asked(
+        github=found,
+        pools=place.pools,
+        poll_interval=settings.poll_interval,
+        public_url=settings.public_url,
+    )
     return list(_told(asked))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from app.doctor import github_texts as texts
 from app.doctor.finding import Check, Finding
@@ -12,9 +13,10 @@ from app.doctor.groups import runner_group
 from app.domain.hearing import FLOOR, GLOB
 from app.domain.pools import Pool, Scope
 from app.github.answers import SUBSCRIPTION
+from app.setup.manifest import NO_WEBHOOK, WEBHOOK_PATH
 
-DOOR = "/webhooks/github"
 SKEWED, FAR_OFF = 10.0, 60.0  # seconds
+NOBODY_THERE = "no webhook has anywhere to go yet (see webhook-url)"
 LOOK_FOR_HELP = "wait a while, and ask again; https://www.githubstatus.com tells of outages"
 NEEDED = {
     "actions": ("read", "the repository permission Actions: read"),
@@ -30,6 +32,7 @@ class Asked:
 
     github: GitHubFacts
     pools: Sequence[Pool]
+    poll_interval: timedelta
     public_url: str | None = None
 
 
@@ -121,11 +124,13 @@ def webhook_url(asked: Asked) -> Iterator[Finding]:
     github, public = asked.github, asked.public_url
     if not github.hook_url:
         yield texts.HOOK.wrong("none")
-    elif not github.hook_url.rstrip("/").endswith(DOOR):
+    elif github.hook_url == NO_WEBHOOK:
+        yield texts.HOOK.wrong("unreached", every=f"{asked.poll_interval.total_seconds():.0f}")
+    elif not github.hook_url.rstrip("/").endswith(WEBHOOK_PATH):
         yield texts.HOOK.wrong("elsewhere", url=github.hook_url)
     elif github.hook_type != "json":
         yield texts.HOOK.wrong("form")
-    elif public is not None and github.hook_url != public + DOOR:
+    elif public is not None and github.hook_url != public + WEBHOOK_PATH:
         yield texts.HOOK.wrong("drifted", url=github.hook_url, public=public)
     elif github.hook_insecure:
         yield texts.HOOK.wrong("insecure")
@@ -136,6 +141,9 @@ def webhook_url(asked: Asked) -> Iterator[Finding]:
 def deliveries(asked: Asked) -> Iterator[Finding]:
     """Want webhooks to have arrived lately."""
     log = asked.github.log
+    if asked.github.hook_url == NO_WEBHOOK:
+        yield texts.DELIVERIES.skipped(NOBODY_THERE)
+        return
     if log is None:
         yield texts.DELIVERIES.wrong("unseen", **_split(asked.github.trouble, LOOK_FOR_HELP))
         return
@@ -162,7 +170,9 @@ def deliveries(asked: Asked) -> Iterator[Finding]:
 def redelivery(asked: Asked) -> Iterator[Finding]:
     """Want a delivery that is sent again to arrive."""
     github = asked.github
-    if not github.ping_sent:
+    if github.hook_url == NO_WEBHOOK:
+        yield texts.PING.skipped(NOBODY_THERE)
+    elif not github.ping_sent:
         yield texts.PING.skipped("GitHub keeps no delivery that could be sent again")
     elif github.pinged is None:
         yield texts.PING.wrong("late")

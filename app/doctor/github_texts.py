@@ -102,6 +102,11 @@ HOOK = Check(
             "it is {url}, and that does not end in /webhooks/github",
             "correct it on the App's page, under Webhook",
         ),
+        "unreached": warning(
+            "no webhook reaches this Mac yet: jobs are found by asking GitHub, every {every} s or less often",
+            "open a way in for them (docs/tunnel.md), and tell GitHub: "
+            "`cidermill setup --webhook-url https://HOST`, or on the webhook's own page",
+        ),
         "drifted": warning("it is {url}, and public_url is {public}", "correct whichever is wrong"),
         "form": failure(
             "webhooks are sent as a form, which is refused",

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from app.doctor import github_texts
 from app.domain.world import Poll, RunnerRelease
 from app.ports import GitHubRefused
 from tests.api.conftest import Server
@@ -27,10 +28,12 @@ async def test_nothing(server: Server) -> None:
 
 
 async def test_no_webhook_ever(server: Server) -> None:
-    """Without any webhook jobs are still found, and that it is slower is said, with the mend."""
+    """Without any webhook jobs are still found, and that it is slower is said in the doctor's words, with the mend."""
     server.context.health.webhook_at = None
     (warning,) = await told(server)
-    assert "No webhook has ever arrived: jobs are found by asking GitHub every 60 s" in warning
+    said = github_texts.HOOK.wrong("unreached", every=60)
+    assert warning == f"N{said.what[1:]}: {said.mend}."
+    assert "found by asking GitHub, every 60 s or less often" in warning
 
 
 async def test_a_webhook_ends_that(server: Server) -> None:

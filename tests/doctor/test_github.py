@@ -25,6 +25,7 @@ from app.sandbox.github import ModelGitHub
 from app.sandbox.github_faults import answer
 from app.sandbox.github_hooks import HookFault, Mishap
 from app.sandbox.http import make_app, over_http
+from app.setup.manifest import NO_WEBHOOK
 from tests.builders import a_pool
 from tests.doctor.seen import expect
 
@@ -95,7 +96,12 @@ async def learnt(site: Site) -> Asked:
             site.credentials or known, connection, clock=site.clock, ping_wait=site.wait, ping_every=0.02
         )
         facts = replace(await asker.ask(), **site.changes)
-    return Asked(github=facts, pools=(site.pool,), public_url=site.public_url)
+    return Asked(
+        github=facts,
+        pools=(site.pool,),
+        poll_interval=timedelta(seconds=60),
+        public_url=site.public_url,
+    )
 
 
 def row(check: str, code: str, name: str, arrange: Callable[[Site], object]) -> ParameterSet:
@@ -180,6 +186,9 @@ TABLE = [
     ),
     row("webhook-url", "none", "no webhook", hook(url="")),
     row("webhook-url", "elsewhere", "a webhook to another path", hook(url="https://hook.example.org/")),
+    row("webhook-url", "unreached", "an App of the setup's, before there is a tunnel", hook(url=NO_WEBHOOK)),
+    row("deliveries", "skipped", "webhooks that go nowhere", hook(url=NO_WEBHOOK)),
+    row("redelivery", "skipped", "webhooks that go nowhere", hook(url=NO_WEBHOOK)),
     row("webhook-url", "drifted", "a tunnel that moved", put(public_url="https://new.example.org")),
     row("webhook-url", "form", "a form", hook(content_type="form")),
     row("webhook-url", "insecure", "no check of the certificate", learn(hook_insecure=True)),
