@@ -50,6 +50,7 @@ from app.web import pages
 
 T = TypeVar("T")
 VERSION = version("cidermill")
+ROUTERS = (webhooks.router, admin.router, images.router, doctor.router, events.router, health.router)
 SWITCH_SECONDS = 0.001
 ENDING_SECONDS = 5.0  # for the pass under way when we are told to stop
 
@@ -101,7 +102,7 @@ def create_app(
         redoc_url=None,
     )
     guard(app, hosts)
-    for router in (webhooks.router, admin.router, images.router, doctor.router, events.router, health.router):
+    for router in ROUTERS:
         app.include_router(router)
     pages.mount(app)
     return app

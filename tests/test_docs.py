@@ -20,12 +20,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from app import metrics
-from app.api import admin, doctor, events, health, images, webhooks
 from app.cli.program import program
 from app.configfile import CONFIG, PREFIX, load
 from app.domain.pools import Pool
 from app.domain.runners import TRANSITIONS, RunnerState
 from app.durations import parse_duration
+from app.main import ROUTERS
 from app.poolsettings import PoolSettings
 from app.service.agent import LaunchAgent
 from app.settings import Settings
@@ -229,17 +229,7 @@ def test_every_metric_is_documented() -> None:
 def test_every_route_is_documented() -> None:
     """docs/design.md lists every route that is served, and no other."""
     served = {
-        f"{method} {route.path}"
-        for router in (
-            admin.router,
-            doctor.router,
-            events.router,
-            health.router,
-            images.router,
-            webhooks.router,
-            pages.router,
-        )
-        for method, route in routes(router)
+        f"{method} {route.path}" for router in (*ROUTERS, pages.router) for method, route in routes(router)
     }
     listed = {cells[0].strip("`") for cells in rows(section(read("docs/design.md"), "HTTP"))}
     assert listed == served

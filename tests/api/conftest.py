@@ -19,7 +19,6 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
-from app.api import admin, health, images, webhooks
 from app.api.broadcaster import Broadcaster
 from app.api.context import Context, Health, Reloaded, ReloadRefused
 from app.api.guard import guard
@@ -27,11 +26,15 @@ from app.db.database import Database, open_engine
 from app.db.migrate import upgrade
 from app.db.reader import Reader
 from app.db.store import Store
+from app.doctor.boot import GUEST
+from app.doctor.finding import Finding
+from app.doctor.server import DATABASE, SERVER
 from app.domain.hearing import LogEntry
 from app.domain.jobs import JobStatus, Source, WorkflowJobEvent
 from app.domain.pools import Names, Pool, Target
 from app.domain.runners import Runner
 from app.domain.world import Registration, RunnerGroup
+from app.main import ROUTERS
 from app.metrics import Metrics, WorldCollector
 from app.ports import JitConfig, Minted, NotFound, Release, Run, RunnerBusy
 from app.reconcile import Reconciler, Setup, replace_pools
@@ -275,11 +278,21 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+class QuickDoctor:
+    """The doctor, who knows what he finds before he looks."""
+
+    async def examine(self) -> list[Finding]:
+        return [DATABASE.fine("it is whole"), SERVER.wrong("down", said="nobody listens")]
+
+    async def boot(self) -> list[Finding]:
+        return [GUEST.skipped("nothing is booted here")]
+
+
 def build(context: Context) -> FastAPI:
     app = FastAPI(title="CiderMill")
-    app.state.context = context
+    app.state.context, app.state.doctor = context, QuickDoctor()
     guard(app, context.hosts)
-    for router in (webhooks.router, admin.router, images.router, health.router):
+    for router in ROUTERS:
         app.include_router(router)
     return app
 

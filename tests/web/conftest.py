@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from app.api import events
 from app.web import pages
 from tests.api.conftest import TOKEN, Server, database_path, server, template
 
@@ -18,7 +17,6 @@ HERE = "http://localhost:8000"
 @pytest.fixture
 async def stranger(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     """Open a browser that has shown no token."""
-    server.app.include_router(events.router)
     pages.mount(server.app)
     transport = httpx.ASGITransport(server.app)
     async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:

@@ -13,7 +13,6 @@ import httpx
 import pytest
 import uvicorn
 
-from app.api import events
 from app.api.broadcaster import BEHIND, LISTENERS, Broadcaster
 from app.api.connection import STREAM, Connection
 from app.db.database import Database
@@ -30,7 +29,6 @@ SOON = 10  # s; a real connection, on a machine that may be busy
 @asynccontextmanager
 async def listening(server: Server, port: int = 0) -> AsyncIterator[tuple[uvicorn.Server, httpx.AsyncClient]]:
     """Serve the application on loopback, by the protocol that `serve` uses."""
-    server.app.include_router(events.router)
     config = uvicorn.Config(server.app, http=Connection, lifespan="off", log_config=None)
     config.load()
     served = uvicorn.Server(config)
