@@ -40,6 +40,11 @@ class Door:
     url: str
     token: str = field(repr=False)
 
+    @property
+    def link(self) -> str:
+        """The dashboard's address, with the token that lets its reader in: for a terminal, and for nothing that is kept."""
+        return f"{self.url}/?token={quote(self.token)}"
+
 
 class Client:
     """The admin API, as JSON in and out. Every method raises Trouble."""
@@ -47,7 +52,7 @@ class Client:
     def __init__(self, door: Door) -> None:
         import httpx
 
-        self._url, self._errors = door.url, httpx.HTTPError
+        self.door, self._errors = door, httpx.HTTPError
         self._http = httpx.Client(
             base_url=f"{door.url}/api/v1",
             headers={"authorization": f"Bearer {door.token}"},
@@ -95,11 +100,11 @@ class Client:
 
         if isinstance(error, httpx.ConnectError):
             return Trouble(
-                f"No CiderMill answers at {self._url}: start it (`cidermill serve`), or say where it is with --url."
+                f"No CiderMill answers at {self.door.url}: start it (`cidermill serve`), or say where it is with --url."
             )
         what = type(error).__name__ if error else "no JSON"
         return Trouble(
-            f"What listens at {self._url} does not answer as CiderMill does ({what}): see its log, or give --url."
+            f"What listens at {self.door.url} does not answer as CiderMill does ({what}): see its log, or give --url."
         )
 
     def close(self) -> None:
@@ -153,14 +158,15 @@ def find(given: Given, environ: os._Environ[str] | dict[str, str], cwd: Path) ->
         if given.url is None or given.token_file is None:
             raise Trouble(error.report()) from None
         return Door(url=_url(given.url), token=_read(given.token_file))
-    url = _url(given.url or _listening(values.get("listen")))
+    url = _url(given.url or listening(values.get("listen")))
     if given.token_file is None and (token := values.get("admin_token")):
         return Door(url=url, token=str(token))
     state = Path(str(values.get("state_dir") or found.state_dir)).expanduser()
     return Door(url=url, token=_read(given.token_file or state / "admin-token"))
 
 
-def _listening(listen: object) -> str:
+def listening(listen: object) -> str:
+    """Return the address that leads to a server on this machine, which listens where the setting *listen* says."""
     from app.settings import Settings
 
     text = str(listen or Settings.model_fields["listen"].default)

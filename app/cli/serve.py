@@ -9,10 +9,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import typer
 
+from app.cli.client import Door, listening
 from app.service.agent import LABEL
 
 if TYPE_CHECKING:
@@ -71,9 +71,8 @@ def _show_link(settings: Settings) -> None:
     from app.configfile import admin_token, prepare_state_dir
 
     prepare_state_dir(settings)
-    host, port = settings.address
-    named = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104  # not bound to
-    typer.echo(f"Dashboard: http://{named}:{port}/?token={quote(admin_token(settings))}\n")
+    door = Door(url=listening(settings.listen), token=admin_token(settings))
+    typer.echo(f"Dashboard: {door.link}\n")
 
 
 def _allow_open_files() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from app.cli.client import listening
 from app.cli.doctor import doctor
 
 if TYPE_CHECKING:
@@ -75,12 +76,21 @@ def _change_webhook(flow: Flow, webhook_url: str | None, *, rotate: bool) -> Non
 
 def _ask(context: typer.Context, flow: Flow, *, port: int | None, browser: bool, github: str) -> None:
     from app.setup.manifest import read_place
-    from app.setup.serve import run
+    from app.setup.serve import IS_MAC, how_to_go_on, run
 
     place = read_place(github).web_url if github else ""
+    dashboard = listening(flow.setting("listen"))
     try:
         finished = asyncio.run(
-            run(flow, os.environ, port=port, browser=browser, github=place, say=typer.echo)
+            run(
+                flow,
+                os.environ,
+                port=port,
+                browser=browser,
+                github=place,
+                dashboard=dashboard,
+                say=typer.echo,
+            )
         )
     except KeyboardInterrupt:
         finished = False
@@ -101,7 +111,7 @@ def _ask(context: typer.Context, flow: Flow, *, port: int | None, browser: bool,
     )
     with suppress(typer.Exit):  # its exit code is about the Mac, not about what was set up
         doctor(context, boot=False, as_json=False)
-    typer.echo("\nStart it: cidermill serve")
+    typer.echo(f"\n{how_to_go_on(dashboard, is_mac=IS_MAC)}")
 
 
 def _fail(text: str) -> NoReturn:

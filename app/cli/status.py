@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import typer
@@ -11,7 +12,7 @@ from app.cli.client import Client, server
 
 
 def status(context: typer.Context, *, as_json: show.AsJson = False, watch: show.Watch = False) -> None:
-    """Show what runs in each slot, what waits, what rests after failures, and what to see to."""
+    """Show what runs in each slot, what waits, what rests after failures, what to see to, and where the dashboard is."""
     with server(context) as api:
         if watch:
             show.watch(lambda: _page(api))
@@ -19,6 +20,8 @@ def status(context: typer.Context, *, as_json: show.AsJson = False, watch: show.
             show.print_json(api.get("/status") | {"slot": api.get("/slots")})
         else:
             show.show(*_page(api))
+            # The link lets its reader in, so it goes to a terminal and nowhere else; no wrapping may break it.
+            typer.echo(f"\nDashboard: {api.door.link if sys.stdout.isatty() else api.door.url}")
 
 
 def _page(api: Client) -> list[show.Block]:

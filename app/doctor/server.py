@@ -53,7 +53,8 @@ SERVER = Check(
     why="Only the running server sees the keychain, the session and the PATH that VMs are started with.",
     troubles={
         "down": warning(
-            "it does not run: {said}", "`cidermill serve`, or load the launch agent (docs/operating.md)"
+            "it does not run: {said}",
+            "`cidermill serve`, or on a Mac `cidermill service install` (docs/service.md)",
         ),
         "other_version": warning(
             "version {theirs} runs, and {ours} is installed", "restart the server: VMs that run go on"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import socket
+import sys
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ PORT = 8765  # always the same where it is free, so that it can be forwarded
 ADDRESS = "127.0.0.1"
 GOODBYE = 2  # s, for the last page
 OPENER = "setup.html"
+IS_MAC = sys.platform == "darwin"
 
 
 async def run(
@@ -33,12 +35,20 @@ async def run(
     port: int | None,
     browser: bool,
     github: str,
+    dashboard: str,
     say: Callable[[str], None],
 ) -> bool:
     """Serve the pages; whether they were gone through to the end. Raises OSError where *port* is taken."""
     finished = asyncio.Event()
     with _listen(port) as listener:
-        pages = Pages(flow, lambda: local_images(flow, environ), finish=finished.set, github=github)
+        pages = Pages(
+            flow,
+            lambda: local_images(flow, environ),
+            finish=finished.set,
+            github=github,
+            dashboard=dashboard,
+            is_mac=IS_MAC,
+        )
         number = listener.getsockname()[1]
         url = f"http://{ADDRESS}:{number}/{pages.path}/"
         say(how_to_open(url, number, environ))
@@ -98,6 +108,16 @@ def how_to_open(url: str, port: int, environ: Mapping[str, str]) -> str:
     forward = f"ssh -L {port}:{ADDRESS}:{port} {getpass.getuser()}@{host}"
     said += f"From another computer, run this there first, and leave it running:\n\n  {forward}\n\n"
     return said + "Ctrl-C ends the setup; what it stored by then stays, and the next run goes on from there."
+
+
+def how_to_go_on(dashboard: str, *, is_mac: bool) -> str:
+    """Return what to tell whoever has a configuration that works; launchd is there on a Mac alone."""
+    start = "Start it: cidermill serve"
+    if is_mac:
+        start = (
+            "Start it, now and at each login: cidermill service install\nOr in this terminal: cidermill serve"
+        )
+    return f"{start}\nThe dashboard is at {dashboard} then; `cidermill status` prints a link that needs no typing."
 
 
 def _open(url: str, folder: Path) -> Path:

@@ -49,9 +49,19 @@ Answer = Callable[[Request], Awaitable[Response]]
 class Pages:
     """The pages over one flow."""
 
-    def __init__(self, flow: Flow, images: Images, *, finish: Callable[[], None], github: str = "") -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        images: Images,
+        *,
+        finish: Callable[[], None],
+        dashboard: str,
+        is_mac: bool,
+        github: str = "",
+    ) -> None:
         self.path = secrets.token_urlsafe(24)
         self._flow, self._images, self._finish, self._github = flow, images, finish, github
+        self._dashboard, self._is_mac = dashboard, is_mac
         self._templates = Environment(
             loader=PackageLoader("app.setup"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
@@ -196,6 +206,8 @@ class Pages:
             env=files.env,
             toml=files.toml,
             public_url=self._flow.setting("public_url"),
+            dashboard=self._dashboard,
+            is_mac=self._is_mac,
             labels=[str(label) for label in _labels(pools)],
         )
 

@@ -26,6 +26,7 @@ async def test_status(desk: Desk) -> None:
     assert f"1\tstopping\t{runner.name}\tmac\t" in said
     assert "Draining: nothing new starts until `cidermill resume`." in said
     assert "Warning: one warning" in said
+    assert said.endswith(f"\n\nDashboard: {desk.url}\n")
     told = json.loads(await desk.says("status", "--json"))
     assert (told["slots_used"], told["slot"][0]["runner"]) == (1, runner.name)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.clock import utcnow
+from tests.api.conftest import TOKEN
 from tests.cli.conftest import Desk
 from tests.cli.test_program import CONFIG
 
@@ -54,6 +55,13 @@ async def test_a_live_view(desk: Desk, tmp_path: Path) -> None:
     assert code == 0
     assert "1 of 2 slots in use" in shown
     assert "\x1b[" in shown
+
+
+async def test_the_link(desk: Desk, tmp_path: Path) -> None:
+    """`status` ends with the dashboard's link, which lets its reader in: whole, whatever the terminal's width."""
+    await desk.server.passes()
+    shown, code = await asyncio.to_thread(on_a_terminal, desk, tmp_path, "status", until=lambda _: False)
+    assert (code, f"Dashboard: {desk.url}/?token={TOKEN}\r\n" in shown) == (0, True), shown
 
 
 async def test_a_shell_is_tarts(desk: Desk, tmp_path: Path) -> None:

@@ -37,7 +37,13 @@ class Person:
     """Somebody who fills in forms and follows where they lead, at us and at GitHub."""
 
     def __init__(
-        self, model: ModelGitHub, home: Path, environ: dict[str, str] | None = None, base_path: str = ""
+        self,
+        model: ModelGitHub,
+        home: Path,
+        environ: dict[str, str] | None = None,
+        *,
+        base_path: str = "",
+        is_mac: bool = False,
     ) -> None:
         self.model, self.home = model, home
         github = make_app(model, base_path=base_path)
@@ -46,7 +52,9 @@ class Person:
         environ = {"CIDERMILL_STATE_DIR": str(home), "CIDERMILL_HOST_NAME": "mini"} | (environ or {})
         self.flow = Flow(environ, home, transport=lambda: self.seen)
         self.finished = False
-        pages = Pages(self.flow, self._images, finish=self._finish)
+        pages = Pages(
+            self.flow, self._images, finish=self._finish, dashboard="http://127.0.0.1:8000", is_mac=is_mac
+        )
         self.base = f"/{pages.path}/"
         self.here = httpx.AsyncClient(transport=httpx.ASGITransport(pages.app()), base_url=HERE)
         self.images: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import stat
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from app.configfile import load
 from app.sandbox import github_faults as fault
 from app.sandbox.github import ModelGitHub
 from app.setup.manifest import NO_WEBHOOK
+from app.setup.serve import how_to_go_on
 from tests.setup.conftest import FORM, POOL, Person, field
 
 
@@ -25,6 +27,19 @@ async def install(person: Person, *names: str) -> None:
 def secrets_shown(model: ModelGitHub, text: str) -> list[str]:
     """Return the secrets in a text, but for codes, which the browser carries and which are good once."""
     return [secret for secret in (model.accounts.app.pem, model.app_hook.secret) if secret in text]
+
+
+@pytest.mark.parametrize("is_mac", [True, False], ids=["a Mac", "Linux"])
+async def test_the_end_says_how_to_go_on(model: ModelGitHub, tmp_path: Path, is_mac: bool) -> None:
+    """Where the dashboard will be, and how to start: under launchd where there is one."""
+    person = Person(model, tmp_path, is_mac=is_mac)
+    async with person.here, person.github:
+        done = unescape((await person.open("done")).text)
+    told = how_to_go_on("http://127.0.0.1:8000", is_mac=is_mac)
+    for said in (done, told):
+        assert "http://127.0.0.1:8000" in said
+        assert "cidermill serve" in said
+        assert ("cidermill service install" in said) is is_mac
 
 
 async def test_the_whole_way(person: Person, caplog: pytest.LogCaptureFixture) -> None:
