@@ -1,8 +1,9 @@
 """What the documents need to become a site: a hook of MkDocs.
 
-The documents are written to be read on GitHub too, so three things are done here: their lists are indented as Python's
-Markdown wants them, links that leave ``docs/`` lead to the repository, and the reference of the command line and of
-the HTTP API is written from the code itself.
+The documents are written to be read on GitHub too, so a few things are done here: their lists are indented as Python's
+Markdown wants them, links that leave ``docs/`` lead to the repository, a diagram of states, which GitHub draws by itself,
+is drawn here (the theme would fetch a script for it from elsewhere), and the reference of the command line and of the
+HTTP API is written from the code itself.
 """
 
 from __future__ import annotations
@@ -32,6 +33,19 @@ Written from `/openapi.json`, which the server answers with and which has all of
 INDENT = 4  # what Python's Markdown takes for one level
 ITEM = re.compile(r"([-*]|\d+\.) +")
 FENCE = re.compile(r" *```")
+DIAGRAM = re.compile(r"^```mermaid\nstateDiagram-v2\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+EDGE = re.compile(r"(\S+) --> (\S+)")
+OUTSIDE = "[*]"  # where a life begins and ends
+WIDTH, HEIGHT, STEP, BULGE = (
+    110,
+    30,
+    54,
+    20,
+)  # of a state as it is drawn, from one to the next, and of a way past one
+TIP = (
+    '<defs><marker id="tip" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="7" markerHeight="7" orient="auto">'
+    '<path d="M0 0 6 3 0 6z"/></marker></defs>'
+)
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -44,7 +58,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Turn a document as GitHub shows it into one that MkDocs shows alike."""
     del config, files
-    return indented(outward(markdown, posixpath.join("docs", posixpath.dirname(page.file.src_uri))))
+    folder = posixpath.join("docs", posixpath.dirname(page.file.src_uri))
+    return pictured(indented(outward(markdown, folder)))
 
 
 def outward(markdown: str, folder: str) -> str:
@@ -74,6 +89,41 @@ def indented(markdown: str) -> str:
         fenced ^= bool(FENCE.match(line))
         lines.append(line)
     return "\n".join(lines)
+
+
+def pictured(markdown: str) -> str:
+    """Put a picture in the place of each diagram of states."""
+    return DIAGRAM.sub(lambda match: drawn(EDGE.findall(match[1])), markdown)
+
+
+def drawn(edges: list[tuple[str, str]]) -> str:
+    """Draw states below each other, with the ways past others beside them: forward at the right, back at the left."""
+    named = [one for one, _ in edges] + [other for _, other in edges]
+    states = [state for state in dict.fromkeys(named) if state != OUTSIDE]
+    place = {state: n + 1 for n, state in enumerate(states)}
+    width, height = WIDTH + 2 * BULGE * len(states), STEP * (len(states) + 1)
+    middle = width // 2
+    ways = [way(middle, place.get(one, 0), place.get(other, len(states) + 1)) for one, other in edges]
+    boxes = [
+        f'<rect x="{middle - WIDTH // 2}" y="{STEP * n - HEIGHT}" width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
+        f'<text x="{middle}" y="{STEP * n - 10}">{state}</text>'
+        for state, n in place.items()
+    ]
+    said = "; ".join(f"{one} to {other}" for one, other in edges if OUTSIDE not in (one, other))
+    return (
+        f'<div class="states"><svg viewBox="0 0 {width} {height}" role="img" aria-label="{said}">{TIP}'
+        f"{''.join(ways + boxes)}</svg></div>"
+    )
+
+
+def way(middle: int, one: int, other: int) -> str:
+    """Draw the way from one place to another, straight to the next and round whatever lies between."""
+    steps = other - one
+    if steps == 1:
+        return f'<path d="M{middle} {STEP * one} V{STEP * other - HEIGHT}"/>'
+    side = middle + (WIDTH // 2 if steps > 0 else -WIDTH // 2)
+    out, begin, end = side + BULGE * steps, STEP * one - HEIGHT // 3, STEP * other - HEIGHT * 2 // 3
+    return f'<path d="M{side} {begin} C{out} {begin} {out} {end} {side} {end}"/>'
 
 
 def commands() -> str:

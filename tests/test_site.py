@@ -55,6 +55,17 @@ def test_links(folder: str, written: str, wanted: str) -> None:
     assert site.outward(written, folder) == wanted
 
 
+def test_a_diagram_of_states_is_drawn() -> None:
+    """Every state and every way between two is in the picture and in its words, and no script is wanted for it."""
+    text = "before\n\n```mermaid\nstateDiagram-v2\n    [*] --> a\n    a --> b\n    a --> c\n    b --> a\n    c --> [*]\n```\nafter"
+    shown = site.pictured(text)
+    assert [shown.count(f"<{tag} ") for tag in ("rect", "text")] == [3, 3]
+    assert shown.count("<path") == 5 + 1  # the last is the tip of them all
+    assert 'aria-label="a to b; a to c; b to a"' in shown
+    assert "mermaid" not in shown
+    assert re.fullmatch(r"before\n\n<div.*</div>\nafter", shown)
+
+
 def test_the_readme_shows_pictures_that_are_there() -> None:
     """The README shows the dashboard, in light and dark."""
     pictures = re.findall(r'src(?:set)?="([^"]+)"', (ROOT / "README.md").read_text(encoding="utf-8"))
