@@ -1,20 +1,18 @@
 """The pages in a real Chromium: what they show, how they follow what happens, what they do, and for whom.
 
 The application runs on loopback, by the protocol that `serve` uses, and its passes are driven by the test; the last test
-watches the whole demo. axe-core (vendor/, MPL-2.0) checks that everybody can use the pages.
+watches the whole demo. axe-core checks that everybody can use the pages.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import BrowserContext, Page, expect
 from sqlalchemy import text
 
 from app.sandbox.demo import CONFIG, LABELS
@@ -22,23 +20,14 @@ from app.sandbox.outside import outside
 from app.sandbox.server import Server as RealServer
 from app.web import pages
 from tests.api.conftest import TOKEN, Server, database_path, server, template
+from tests.browser import NEEDS_AXE, NEEDS_CHROMIUM, barriers, chromium
 from tests.web.test_events import listening
 
 __all__ = ["database_path", "server", "template"]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
 PHONE = {"width": 390, "height": 844}
-IN_ALL_SECONDS = 100.0  # some calls of a browser have no limit of their own
+IN_ALL_SECONDS = 100.0
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.timeout(120),
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120), NEEDS_CHROMIUM]
 
 
 @dataclass(slots=True)
@@ -59,18 +48,10 @@ class Reader:
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
-    async with asyncio.timeout(IN_ALL_SECONDS), async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        await browser.close()
-
-
-@asynccontextmanager
 async def reading(server: Server, **options: object) -> AsyncIterator[Reader]:
     """Open the dashboard by its link. Where nothing was done against the policy the browser has no complaint."""
     pages.mount(server.app)
-    async with listening(server) as (_, client), chromium() as browser:
+    async with listening(server) as (_, client), chromium(IN_ALL_SECONDS) as browser:
         context: BrowserContext = await browser.new_context(**options)  # type: ignore[arg-type]
         reader = Reader(await context.new_page())
         reader.watch(str(client.base_url))
@@ -149,7 +130,7 @@ async def test_the_server_is_gone(server: Server) -> None:
     """A page whose server has gone says so, keeps what it shows, and goes on by itself when it is back."""
     await server.passes()
     pages.mount(server.app)
-    async with chromium() as browser:
+    async with chromium(IN_ALL_SECONDS) as browser:
         page = await browser.new_page()
         async with listening(server) as (_, client):
             port = client.base_url.port or 0
@@ -167,7 +148,7 @@ async def test_without_a_script(server: Server) -> None:
     """All can be read without a script; nothing is offered that would not work."""
     await server.busy_runner()
     pages.mount(server.app)
-    async with listening(server) as (_, client), chromium() as browser:
+    async with listening(server) as (_, client), chromium(IN_ALL_SECONDS) as browser:
         context = await browser.new_context(java_script_enabled=False)
         page = await context.new_page()
         await page.goto(f"{client.base_url}/?token={TOKEN}")
@@ -175,6 +156,7 @@ async def test_without_a_script(server: Server) -> None:
         await expect(page.get_by_role("button")).to_have_count(0)
 
 
+@NEEDS_AXE
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_everybody_can_use_it(server: Server, scheme: str) -> None:
     """A checker (axe) finds nothing wrong, in either scheme, on a phone too; and nothing has to be scrolled sideways there."""
@@ -193,9 +175,7 @@ async def test_everybody_can_use_it(server: Server, scheme: str) -> None:
                 await page.context.clear_cookies()
             await page.goto(home + ("" if path == "login" else path))
             reader.complaints.clear()  # of answers that are meant to be 404 and 401
-            await page.evaluate(AXE)
-            found = await page.evaluate("axe.run()")
-            assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found["violations"]] == [], path
+            assert await barriers(page) == [], path
             assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
 
 
@@ -221,7 +201,7 @@ async def test_jobs_flow() -> None:
     async with (
         outside(1) as (model, api_url, place),
         RealServer(place, api_url, model, CONFIG) as real,
-        chromium() as browser,
+        chromium(IN_ALL_SECONDS) as browser,
     ):
         model.point_hook(f"{real.url}/webhooks/github")
         reader = Reader(await browser.new_page())
