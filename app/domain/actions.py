@@ -27,6 +27,18 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class OfRunner:
+    """What is done about a runner, one thing at a time."""
+
+    runner: Runner
+
+    @property
+    def key(self) -> str:
+        """The runner itself."""
+        return self.runner.name
+
+
+@dataclass(frozen=True, slots=True)
 class Boot:
     """Clone and start the VM, or go on waiting for one that an earlier process started."""
 
@@ -39,65 +51,41 @@ class Boot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mint:
+class Mint(OfRunner):
     """Register the runner at its target and deliver the JIT config to its guest."""
 
-    runner: Runner
     target: Target
     group_id: int
     reason: str
 
-    @property
-    def key(self) -> str:
-        """One thing at a time for a runner."""
-        return self.runner.name
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class Note(OfRunner):
     """Write down what is already true of a runner."""
 
-    runner: Runner
     to: RunnerState
     reason: str
     job_id: int | None = None
 
-    @property
-    def key(self) -> str:
-        """One thing at a time for a runner."""
-        return self.runner.name
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
+class Stop(OfRunner):
     """Begin to tear a runner down: its VM has ended, it never had an identity, or its time is up.
 
     ``barren``: it was registered and got no job, so the next of its class waits a while.
     """
 
-    runner: Runner
     reason: str
     barren: bool = False
 
-    @property
-    def key(self) -> str:
-        """One thing at a time for a runner."""
-        return self.runner.name
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retire:
+class Retire(OfRunner):
     """Ask GitHub, then the guest, whether a registered runner may go; begin to tear it down if both agree."""
 
-    runner: Runner
     reason: str
     barren: bool = False  # as of Stop
     again: bool = False  # the guest got nothing: once the registration is gone, its VM may have another
-
-    @property
-    def key(self) -> str:
-        """One thing at a time for a runner."""
-        return self.runner.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,27 +101,13 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Destroy:
+class Destroy(OfRunner):
     """Remove the VM of a stopping runner, and its registration."""
-
-    runner: Runner
-
-    @property
-    def key(self) -> str:
-        """One thing at a time for a runner."""
-        return self.runner.name
 
 
 @dataclass(frozen=True, slots=True)
-class SettleDebt:
+class SettleDebt(OfRunner):
     """Remove the registration that a runner left behind."""
-
-    runner: Runner
-
-    @property
-    def key(self) -> str:
-        """One thing at a time for a runner."""
-        return self.runner.name
 
 
 @dataclass(frozen=True, slots=True)
