@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from githubkit.auth import BaseAuthStrategy
 from githubkit.response import Response
@@ -17,15 +17,13 @@ from app.domain.pools import Target
 from app.domain.world import RunnerGroup
 from app.github import answers, routes
 from app.github.auth import AppCredentials, TokenCredentials, as_app, as_installation, as_token
-from app.github.errors import Denied, refusal
+from app.github.errors import Denied
 from app.github.pace import Pace
 from app.github.quota import Quota, server_time
-from app.github.retry import again
+from app.github.retry import answered
 from app.github.session import Connection, Session
 from app.metrics import Metrics
 from app.ports import GitHubUnavailable, OutsideError
-
-T = TypeVar("T")
 
 LOG_ROWS = 100  # of the delivery log: one page
 PING_WAIT = 20.0  # seconds; GitHub may take minutes
@@ -117,7 +115,7 @@ class Asker:
 
     async def _ask_as_token(self, credentials: TokenCredentials, now: datetime) -> GitHubFacts:
         async with self._session(as_token(credentials), "token") as github:
-            user = await _read(github, "say who we are", routes.user)
+            user = await answered(github, "say who we are", routes.user)
         name = answers.whose(answers.body(user))
         return GitHubFacts(
             at=now, name=name, is_app=False, clock_ahead=_ahead(user, self._clock()), quota=self._left()
@@ -125,12 +123,12 @@ class Asker:
 
     async def _ask_as_app(self, credentials: AppCredentials, now: datetime) -> GitHubFacts:
         async with self._session(as_app(credentials), "app") as github:
-            app = await _read(github, "say who we are", routes.app)
+            app = await answered(github, "say who we are", routes.app)
             ahead, told = _ahead(app, self._clock()), answers.body(app)
-            hook = answers.body(await _read(github, "show the App's webhook", _hook))
+            hook = answers.body(await answered(github, "show the App's webhook", _hook))
             log, trouble = await self._log(github)
             sent, pinged = await self._ping(github, log or ())
-            rows = await _read(github, "list the App's installations", _installations)
+            rows = await answered(github, "list the App's installations", _installations)
         return GitHubFacts(
             at=now,
             name=answers.whose(told),
@@ -150,7 +148,7 @@ class Asker:
 
     async def _log(self, github: Session) -> tuple[tuple[Attempt, ...] | None, str]:
         try:
-            return await _read(github, "list the App's deliveries", _deliveries), ""
+            return await answered(github, "list the App's deliveries", _deliveries), ""
         except OutsideError as error:
             return None, str(error)
 
@@ -194,9 +192,9 @@ class Asker:
         groups: tuple[RunnerGroup, ...] = ()
         async with self._session(as_installation(credentials, number), found.account) as github:
             try:
-                seen = await _read(github, f"list the repositories of {found.account}", _repositories)
+                seen = await answered(github, f"list the repositories of {found.account}", _repositories)
                 if found.organization:
-                    groups = await _read(
+                    groups = await answered(
                         github, f"list the runner groups of {found.account}", _groups(found.account)
                     )
                 expected = await _expected(github, found, seen)
@@ -224,13 +222,6 @@ class Asker:
             session = Session(auth, self._connection, quota, Pace(label, time.monotonic))
             await session.open(stack)
             yield session
-
-
-async def _read(github: Session, doing: str, call: Callable[[Session], Awaitable[T]]) -> T:
-    try:
-        return await again(lambda: github.ask(doing, call))
-    except Denied as denied:
-        raise refusal(denied) from None
 
 
 async def _hook(github: Session) -> Response[Any]:
@@ -274,7 +265,7 @@ async def _expected(github: Session, found: Installed, seen: Mapping[str, bool])
     try:
         doing = f"list the runner's packages for {targets[0]}"
         return answers.expected_version(
-            await _read(github, doing, lambda asked: routes.downloads(asked, targets[0]))
+            await answered(github, doing, lambda asked: routes.downloads(asked, targets[0]))
         )
     except OutsideError:
         return ""

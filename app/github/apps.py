@@ -6,11 +6,11 @@ docs/contracts/github.md §2.3 and §3.5. A code is good once, so exchanging it 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 from githubkit import UnauthAuthStrategy
@@ -23,12 +23,11 @@ from app.github.auth import AppCredentials, as_app, as_installation
 from app.github.errors import Denied, refusal
 from app.github.pace import Pace
 from app.github.quota import Quota
-from app.github.retry import again
+from app.github.retry import answered
 from app.github.session import Session, connect
 from app.metrics import Metrics
 from app.ports import GitHubRefused, GitHubUnavailable
 
-T = TypeVar("T")
 ORGANIZATION_RUNNERS = "organization_self_hosted_runners"
 USED = "the code was used already, or is older than an hour: begin again, and confirm the App within the hour"
 
@@ -96,7 +95,7 @@ class Apps:
     async def app(self, credentials: AppCredentials) -> KnownApp:
         """Return the App that the credentials are of."""
         async with self._session(as_app(credentials)) as github:
-            found = answers.body(await _read(github, "say who we are", routes.app))
+            found = answers.body(await answered(github, "say who we are", routes.app))
         permissions = found.get("permissions")
         return KnownApp(
             slug=_text(found, "slug"),
@@ -108,13 +107,13 @@ class Apps:
     async def installations(self, credentials: AppCredentials) -> tuple[Installed, ...]:
         """Return where the App is installed and not suspended, with the repositories it may see there."""
         async with self._session(as_app(credentials)) as github:
-            rows = await _read(github, "list the App's installations", _installations)
+            rows = await answered(github, "list the App's installations", _installations)
         return tuple([await self._installed(credentials, row) for row in rows])
 
     async def _installed(self, credentials: AppCredentials, row: dict[str, Any]) -> Installed:
         account = answers.owner(row)
         async with self._session(as_installation(credentials, _id(row))) as github:
-            found = await _read(github, f"list the repositories of {account}", routes.visible_repositories)
+            found = await answered(github, f"list the repositories of {account}", routes.visible_repositories)
         return Installed(
             account=account,
             every_repository=row.get("repository_selection") == "all",
@@ -127,11 +126,11 @@ class Apps:
         There is one for each organization; a pool's repositories are of one. Public ones are let in if any of them is.
         """
         async with self._session(as_app(credentials)) as github:
-            rows = await _read(github, "list the App's installations", _installations)
+            rows = await answered(github, "list the App's installations", _installations)
         for row in rows:
             owner = answers.owner(row)
             async with self._session(as_installation(credentials, _id(row))) as github:
-                seen = await _read(github, f"list the repositories of {owner}", _repositories)
+                seen = await answered(github, f"list the repositories of {owner}", _repositories)
                 served = [one for one in seen if pool.serves(str(one.get("full_name")))]
                 if served:
                     await _open_group(github, owner, name, served)
@@ -147,7 +146,7 @@ class Apps:
         changes |= {"secret": secret} if secret else {}
         async with self._session(as_app(credentials)) as github:
             # Twice the same is once: it may be asked again.
-            await _read(
+            await answered(
                 github,
                 "change where the App's webhooks go",
                 lambda asked: asked.rest.apps.async_update_webhook_config_for_app(data=changes),  # type: ignore[call-overload]  # the keys are those of its TypedDict
@@ -162,22 +161,15 @@ class Apps:
             yield session
 
 
-async def _read(github: Session, doing: str, call: Callable[[Session], Awaitable[T]]) -> T:
-    try:
-        return await again(lambda: github.ask(doing, call))
-    except Denied as denied:
-        raise refusal(denied) from None
-
-
 async def _open_group(github: Session, owner: str, name: str, served: list[dict[str, Any]]) -> None:
     numbers, doing = [_id(one) for one in served], f"open the runner group {name} of {owner}"
-    groups = await _read(
+    groups = await answered(
         github, f"list the runner groups of {owner}", lambda asked: routes.groups(asked, owner)
     )
     known = next((answers.group(row, ()) for row in groups if row.get("name") == name), None)
     actions = github.rest.actions
     if known is not None:
-        await _read(
+        await answered(
             github,
             doing,
             lambda _: actions.async_set_repo_access_to_self_hosted_runner_group_in_org(

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import stamina
 
+from app.github.errors import Denied, refusal
+from app.github.session import Session
 from app.ports import GitHubUnavailable
 
 T = TypeVar("T")
@@ -27,3 +29,11 @@ def may_pass(error: Exception) -> bool:
 async def again(ask: Callable[[], Awaitable[T]]) -> T:
     """Await *ask*, a GET or DELETE, up to three times."""
     return await _RETRY(may_pass, ask)
+
+
+async def answered(github: Session, doing: str, call: Callable[[Session], Awaitable[T]]) -> T:
+    """Return GitHub's answer to *call*, a GET or DELETE asked up to three times. Raises OutsideError."""
+    try:
+        return await again(lambda: github.ask(doing, call))
+    except Denied as denied:
+        raise refusal(denied) from None
