@@ -29,90 +29,91 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._make_for_the_outside(self.registry)
+        self._make_for_the_loop(self.registry)
+
+    def _make_for_the_outside(self, registry: CollectorRegistry) -> None:
+        """Make those of what comes from GitHub and what is told to others."""
         self.webhooks = Counter(
             "cidermill_webhooks",
             "Webhook deliveries, by what became of them.",
             ["outcome"],
-            registry=self.registry,
+            registry=registry,
         )
         self.webhook_seconds = Histogram(
             "cidermill_webhook_seconds",
             "Time to verify, store and answer a webhook delivery.",
             buckets=MILLISECONDS,
-            registry=self.registry,
+            registry=registry,
         )
         self.github_calls = Counter(
-            "cidermill_github_calls", "Calls to GitHub's API.", ["call", "outcome"], registry=self.registry
+            "cidermill_github_calls", "Calls to GitHub's API.", ["call", "outcome"], registry=registry
         )
         self.github_seconds = Histogram(
-            "cidermill_github_call_seconds",
-            "Time of calls to GitHub's API.",
-            ["call"],
-            registry=self.registry,
+            "cidermill_github_call_seconds", "Time of calls to GitHub's API.", ["call"], registry=registry
         )
         self.github_quota = Gauge(
             "cidermill_github_quota_remaining",
             "Requests that GitHub's rate limit leaves, as its last answer told.",
             ["installation", "resource"],
-            registry=self.registry,
+            registry=registry,
         )
+        self.recovered = Counter(
+            "cidermill_deliveries_recovered",
+            "Webhooks that failed to arrive and were fetched from GitHub's delivery log.",
+            registry=registry,
+        )
+        self.found = Counter(
+            "cidermill_jobs_found",
+            "Jobs that no webhook had told of and that were found by asking GitHub.",
+            registry=registry,
+        )
+        self.notifications = Counter(
+            "cidermill_notifications",
+            "Messages for notify_url, by what became of them.",
+            ["event", "outcome"],
+            registry=registry,
+        )
+
+    def _make_for_the_loop(self, registry: CollectorRegistry) -> None:
+        """Make those of runners, jobs and passes."""
         self.stage_seconds = Histogram(
             "cidermill_stage_seconds",
             "Time a runner spent in a state before it left it.",
             ["pool", "state"],
             buckets=SECONDS,
-            registry=self.registry,
+            registry=registry,
         )
         self.runners_ended = Counter(
-            "cidermill_runners_ended",
-            "Runners that ended, by reason.",
-            ["pool", "reason"],
-            registry=self.registry,
+            "cidermill_runners_ended", "Runners that ended, by reason.", ["pool", "reason"], registry=registry
         )
         self.queue_seconds = Histogram(
             "cidermill_job_queue_seconds",
             "Time from queued at GitHub to picked up by one of our runners.",
             ["pool"],
             buckets=SECONDS,
-            registry=self.registry,
+            registry=registry,
+        )
+        self.timed_out = Counter(
+            "cidermill_jobs_timed_out",
+            "Jobs that are being ended because they ran longer than the pool's job_timeout.",
+            ["pool"],
+            registry=registry,
         )
         self.failures = Counter(
             "cidermill_failures",
             "Failures, by what waits for them: a scope of launches, or nothing (again).",
             ["scope", "reason"],
-            registry=self.registry,
+            registry=registry,
         )
         self.actions = Counter(
-            "cidermill_actions", "Actions carried out.", ["action", "outcome"], registry=self.registry
+            "cidermill_actions", "Actions carried out.", ["action", "outcome"], registry=registry
         )
         self.pass_seconds = Histogram(
-            "cidermill_pass_seconds", "Time of one pass.", buckets=MILLISECONDS, registry=self.registry
+            "cidermill_pass_seconds", "Time of one pass.", buckets=MILLISECONDS, registry=registry
         )
         self.passes_failed = Counter(
-            "cidermill_passes_failed", "Passes that ended with a bug of ours.", registry=self.registry
-        )
-
-        self.timed_out = Counter(
-            "cidermill_jobs_timed_out",
-            "Jobs that are being ended because they ran longer than the pool's job_timeout.",
-            ["pool"],
-            registry=self.registry,
-        )
-        self.recovered = Counter(
-            "cidermill_deliveries_recovered",
-            "Webhooks that failed to arrive and were fetched from GitHub's delivery log.",
-            registry=self.registry,
-        )
-        self.found = Counter(
-            "cidermill_jobs_found",
-            "Jobs that no webhook had told of and that were found by asking GitHub.",
-            registry=self.registry,
-        )
-        self.notifications = Counter(
-            "cidermill_notifications",
-            "Messages for notify_url, by what became of them.",
-            ["event", "outcome"],
-            registry=self.registry,
+            "cidermill_passes_failed", "Passes that ended with a bug of ours.", registry=registry
         )
 
     @contextmanager
