@@ -28,6 +28,7 @@ from app.setup.flow import Flow, WrongState
 from app.setup.manifest import GITHUB, Mistake, read_wish
 from app.setup.pools import Images, PoolForm, propose, read_pool
 
+HERE = Path(__file__).parent
 FORM_LIMIT = 100_000  # bytes
 HEADERS = {
     "Cache-Control": "no-store",
@@ -84,7 +85,7 @@ class Pages:
         return Starlette(
             routes=[
                 Mount(f"/{self.path}", routes=told),
-                Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
+                Mount("/static", StaticFiles(directory=HERE / "static", packages=[("app.web", "static")])),
             ],
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
             exception_handlers={404: self._not_found},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import stat
 from html import unescape
 from pathlib import Path
@@ -321,7 +322,10 @@ async def test_pages_are_for_one_person(person: Person) -> None:
     assert (await person.here.get("/guess/")).status_code == 404
     rebound = await person.here.get(person.base, headers={"host": "evil.example"})
     assert rebound.status_code == 400
-    assert (await person.here.get("/static/setup.css")).status_code == 200
+    files = re.findall(r'(?:src|href)="(/static/[^"]+)', (await person.open()).text)
+    assert len(files) == 2
+    for file in files:
+        assert (await person.here.get(file)).status_code == 200
     assert (await person.here.get("/static/../web.py")).status_code == 404
 
 

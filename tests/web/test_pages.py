@@ -109,7 +109,7 @@ async def test_the_policy_holds(server: Server, browser: httpx.AsyncClient) -> N
         assert "unsafe" not in POLICY
         assert [element for element in Markup(page.text).elements if acts(*element)] == []
         files |= set(re.findall(r'(?:src|href)="(/static/[^"#]+)', page.text))
-    assert len(files) == 3
+    assert len(files) == 4
     for file in files:
         assert (await browser.get(file)).status_code == 200
 
