@@ -14,7 +14,8 @@ import pytest
 from app.vm.locks import owner_of
 from tests.crash.site import Site, a_site
 
-MOMENTS = 15
+MOMENTS = 50
+ALL_SECONDS = 600.0
 LONGEST = 60  # steps of a process; two jobs make some 150
 REPOSITORIES = ("acme/app", "acme/lib")
 
@@ -31,7 +32,7 @@ async def check(site: Site) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 async def test_killed_at_any_moment() -> None:
     """However often it is killed, and whenever: every job runs once, and nothing is left."""
     seed = secrets.randbelow(2**32)
@@ -45,7 +46,7 @@ async def test_killed_at_any_moment() -> None:
             await site.until(partial(has_made, site, before + rng.randrange(1, LONGEST)))
             await site.kill()
         await site.start()
-        await site.until(site.is_drained)
+        await site.until(site.is_drained, within=ALL_SECONDS)  # most jobs still wait
         await check(site)
 
 
