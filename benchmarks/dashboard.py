@@ -38,7 +38,10 @@ async def measure(*, short: bool) -> list[Measure]:
 
 async def _looks(server: Server, *, anew: int, looks: int) -> tuple[list[float], list[float]]:
     """Return how long looks took that had to count, and looks that came while the count stood."""
-    async with httpx.AsyncClient(base_url=server.url, follow_redirects=True) as browser:
+    once = httpx.Limits(max_keepalive_connections=0)  # the server closes those that rest
+    async with httpx.AsyncClient(
+        base_url=server.url, follow_redirects=True, limits=once, timeout=30.0
+    ) as browser:
         (await browser.get(server.link)).raise_for_status()  # also reads the templates, which is done once
         counted = []
         for _ in range(anew):
