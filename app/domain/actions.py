@@ -27,18 +27,6 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class OfRunner:
-    """What is done about a runner, one thing at a time."""
-
-    runner: Runner
-
-    @property
-    def key(self) -> str:
-        """The runner itself."""
-        return self.runner.name
-
-
-@dataclass(frozen=True, slots=True)
 class Boot:
     """Clone and start the VM, or go on waiting for one that an earlier process started."""
 
@@ -48,6 +36,18 @@ class Boot:
     def key(self) -> str:
         """Boots alone may be interrupted, so they are told apart."""
         return f"boot:{self.runner.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class OfRunner:
+    """What is done about a runner, one thing at a time."""
+
+    runner: Runner
+
+    @property
+    def key(self) -> str:
+        """The runner itself."""
+        return self.runner.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
