@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from app.api.context import Context
 from app.doctor import github_texts
-from app.domain import hearing, room, versions
+from app.domain import hearing, putoff, versions
 
 MISSED_LATELY = timedelta(hours=1)
 
@@ -35,6 +35,6 @@ def _of_world(context: Context) -> Iterator[str]:
     if world is None:
         return
     yield from versions.warnings(world, context.clock())
-    yield from room.warnings(world, context.clock())
+    yield from putoff.warnings(world, context.clock())
     if world.hearing is not None:
         yield from hearing.troubles(world.hearing, world.pools)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.domain.room import warnings
+from app.domain.putoff import warnings
 from app.domain.world import World
 from tests.builders import NOW, a_host, a_pool, a_world, ago
 from tests.domain.test_images import IMAGE, PINNED, a_base, about_images, of_registry
