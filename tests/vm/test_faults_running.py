@@ -369,7 +369,8 @@ async def test_a_life_leaves_nothing_in_this_process(host: Host) -> None:
     await host.end_of()
     await host.backend.look()
     for thread in threads() - before[1]:
-        await asyncio.to_thread(thread.join, 10.0)  # it told us of a process's end, and is about to end itself
+        # It told us of a process's end, and is about to end itself.
+        await asyncio.to_thread(thread.join, 10.0)
     assert (len(open_files()), threads(), len(asyncio.all_tasks())) == before
 
 
