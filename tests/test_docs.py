@@ -293,6 +293,14 @@ def test_no_document_names_a_command_that_does_not_exist() -> None:
     assert wrong == []
 
 
+def test_the_first_screen_shows_how_to_see_and_test_it() -> None:
+    """Whoever opens the README finds both commands without scrolling, and both are made."""
+    first = "\n".join(read("README.md").splitlines()[:25])
+    for target in ("demo", "test"):
+        assert re.search(rf"^make {target}\b", first, re.MULTILINE)
+        assert re.search(rf"^{target}:", read("Makefile"), re.MULTILINE)
+
+
 # --- Links and citations ------------------------------------------------------------------------------------------
 
 
