@@ -41,29 +41,32 @@ class Child:
     async def end(self, polite: signal.Signals) -> None:
         """End it and what it started in its session: *polite* first, SIGKILL soon after; cancelled, at once.
 
-        What left the session goes on, and its hold on our pipes is of no use to it.
+        What left the session goes on, and its hold on our pipes is of no use to it. Neither asyncio's own signal nor
+        an early close: both take the exit code of a process that has just ended away from asyncio's watcher, which
+        warns of it.
         """
-        with suppress(ProcessLookupError):
-            self.process.send_signal(polite)
+        self._signal_session(polite)
         try:
             await self._wait()
         finally:
-            self._kill_session()
-            self.transport.close()
-        await self._wait()
+            self._signal_session(signal.SIGKILL)
+            try:
+                await self._wait()
+            finally:
+                self.transport.close()
 
     async def _wait(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE):
                 await self.exited.wait()
 
-    def _kill_session(self) -> None:
+    def _signal_session(self, number: signal.Signals) -> None:
         pid = self.process.pid
         if self.process.returncode is not None and psutil.pid_exists(pid):
             return  # the number is another process's by now, so nothing of ours is left in the group
         # A group that holds only zombies is "not permitted" on macOS.
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
+            os.killpg(pid, number)
 
 
 class _Streams(SubprocessStreamProtocol):

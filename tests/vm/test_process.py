@@ -12,7 +12,7 @@ import pytest
 
 from app.ports import VMError, VMTimeout
 from app.vm.causes import Cause
-from app.vm.process import run
+from app.vm.process import run, spawn
 from tests.vm.scarcity import no_threads, open_files, room_for
 
 ENV = {"PATH": "/bin:/usr/bin"}
@@ -72,6 +72,16 @@ async def test_the_polite_signal_comes_first(tmp_path: Path) -> None:
     with pytest.raises(VMTimeout):
         await run(["/bin/sh", "-c", script], env=ENV, late=LATE, timeout=2.0, polite=signal.SIGINT)
     assert (tmp_path / "heard").exists()
+
+
+async def test_an_end_in_the_same_moment(caplog: pytest.LogCaptureFixture) -> None:
+    """A process that ends by itself just when it is told to costs asyncio no exit code, of which it would warn."""
+    for _ in range(20):
+        child = await spawn(["/bin/true"], env=ENV)
+        assert child.process.stdout is not None
+        await child.process.stdout.read()
+        await child.end(signal.SIGINT)
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("files", range(0, 12, 2))
