@@ -260,6 +260,19 @@ async def test_no_webhook_at_all(tmp_path: Path) -> None:
         assert jobs[2].status == "queued"
 
 
+async def test_short_jobs_without_webhooks(tmp_path: Path) -> None:
+    """Jobs that begin and end between two looks at GitHub count as no failures, so nothing backs off."""
+    async with a_site(tmp_path) as site:
+        site.vanishing = lambda _: True
+        site.start()
+        await site.pass_time(5)
+        jobs = [queue(site, seconds=1) for _ in range(4)]
+        await site.until(lambda: all(job.conclusion for job in jobs), within=LONG)
+        world = site.reconciler.world
+        assert world is not None
+        assert world.cooldowns == ()
+
+
 async def test_an_hour_of_lost_webhooks(tmp_path: Path) -> None:
     """What failed to arrive while nobody listened is fetched from GitHub's log, each once."""
     async with a_site(tmp_path) as site:

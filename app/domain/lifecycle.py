@@ -35,6 +35,7 @@ POWER_OFF = timedelta(seconds=20)  # after its job a guest lingers 2 s and power
 GUEST_LOOK_LASTS = timedelta(seconds=30)
 DEAF = timedelta(minutes=3)  # online beside a job that waits for it; GitHub hands one over within 60 s
 REUSABLE = timedelta(minutes=10)  # the age of a VM up to which a lost JIT config is replaced
+WORKED = "worked"  # how a VM ended whose runner had a job, which without webhooks may be all we hear of it
 TOO_OLD = 7  # run.sh ends with it when GitHub turns the runner's version away
 GHOST = timedelta(minutes=2)  # listening, but its registration is gone
 JOBLESS = timedelta(minutes=10)  # busy, but GitHub knows no job and the guest runs no worker
@@ -189,7 +190,8 @@ def _believe(case: Case) -> Action | None:
     runner = case.runner
     job = case.world.work.get(runner.name)
     if case.ending:
-        return Stop(runner=runner, reason=_end_reason(case), barren=job is None)
+        barren = job is None and case.ending != WORKED
+        return Stop(runner=runner, reason=_end_reason(case), barren=barren)
     if job is not None:
         return Note(runner=runner, to=RunnerState.BUSY, reason=f"job {job.id}", job_id=job.id)
     listed = case.world.registration(runner)

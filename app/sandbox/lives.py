@@ -75,17 +75,21 @@ class RunnerLives:
             session = self._model.runners.connect(vm.jit.encoded, version=self.version)
         except (SessionRefused, BadBlob) as error:
             deprecated = isinstance(error, SessionRefused) and error.code == "version_deprecated"
-            await self._power_off(vm, VERSION_DEPRECATED_CODE if deprecated else 0)
+            if deprecated:
+                await self._power_off(vm, VERSION_DEPRECATED_CODE, "runner_too_old")
+            else:
+                await self._power_off(vm, 0, "guest_powered_off")
             return
         self._bells[session.id] = asyncio.Event()
+        ending = "worked"
         try:
             await self._work(vm, session)
         except SessionRefused:
-            pass  # its registration is gone: the listener ends
+            ending = "guest_powered_off"  # its registration is gone: the listener ends
         finally:
             self._bells.pop(session.id, None)
             self._model.runners.disconnect(session)
-        await self._power_off(vm, 0)
+        await self._power_off(vm, 0, ending)
 
     async def _work(self, vm: ModelVM, session: Session) -> None:
         runners, bell = self._model.runners, self._bells[session.id]
@@ -109,12 +113,10 @@ class RunnerLives:
         except TimeoutError:
             pass  # it ran its time
 
-    async def _power_off(self, vm: ModelVM, code: int) -> None:
+    async def _power_off(self, vm: ModelVM, code: int, ending: str) -> None:
         vm.runner_alive, vm.exit_code = False, code
         await asyncio.sleep(self.pace.power_off)
         while asyncio.get_running_loop().time() < vm.held_until:  # noqa: ASYNC110  # it may be put off meanwhile
             await asyncio.sleep(BETWEEN_LOOKS)
         if self._host.vms.get(vm.name) is vm:
-            self._host.end(
-                vm.name, "runner_too_old" if code == VERSION_DEPRECATED_CODE else "guest_powered_off"
-            )
+            self._host.end(vm.name, ending)

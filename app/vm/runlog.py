@@ -6,6 +6,7 @@ A table from text to cause. ``host_wide`` causes would have met any VM on this h
 from __future__ import annotations
 
 import os
+import re
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 from app.vm.causes import DISK_FULL, SOFTNET_MISSING, Cause
 
 TAIL = 65536  # bytes from the end of the log that are read
+HEAD = 65536  # bytes from the beginning of a runner's output; its listener says little before a job
+STARTED = re.compile(rb"^[0-9TZ:. -]{10,40}: Running job: ", re.MULTILINE)  # of the runner's listener
 TURNED_AWAY = b"cidermill: run.sh ended with 7"  # of scripts/supervise.sh
 NOISE = "Failed to perform garbage collection"  # printed by commands that succeed all the same
 OURS = "[cidermill] "  # begins a line that we added
@@ -163,6 +166,19 @@ def turned_away(runner_log: Path) -> bool:
         with runner_log.open("rb") as file:
             file.seek(max(0, runner_log.stat().st_size - len(TURNED_AWAY) - 2))
             return file.read().splitlines()[-1:] == [TURNED_AWAY]
+    except OSError:
+        return False
+
+
+def worked(runner_log: Path) -> bool:
+    """Whether the runner whose output is in *runner_log* began a job (docs/contracts/github.md §6.3).
+
+    Whatever ran in the guest may have written it too, so it only spares the next launch a wait: an image whose runner
+    ends by itself says nothing of the kind.
+    """
+    try:
+        with runner_log.open("rb") as file:
+            return STARTED.search(file.read(HEAD)) is not None
     except OSError:
         return False
 

@@ -27,7 +27,7 @@ from app.vm.follow import Follower
 from app.vm.images import Images
 from app.vm.locks import owner_of
 from app.vm.removal import Removal
-from app.vm.runlog import cause_of, cut, turned_away
+from app.vm.runlog import cause_of, cut, turned_away, worked
 from app.vm.trouble import told_as_vm_error
 from app.vm.watch import Watch, Watched
 
@@ -288,10 +288,12 @@ class TartBackend:
 
     def _ending(self, name: str) -> str:
         """Return how a VM ended; a guest that powered off cleanly may tell more in its runner's output."""
-        code = cause_of(self._run_log(name)).code
-        if code == "guest_powered_off" and turned_away(self._runners / name / "runner.log"):
+        code, told = cause_of(self._run_log(name)).code, self._runners / name / "runner.log"
+        if code != "guest_powered_off":
+            return code
+        if turned_away(told):
             return "runner_too_old"
-        return code
+        return "worked" if worked(told) else code
 
     def _run_log(self, name: str) -> Path:
         return self._runners / name / "run.log"

@@ -173,7 +173,7 @@ async def test_a_life_in_a_guest() -> None:
         await asyncio.sleep(60)
         assert (job.status, job.conclusion, vm.worker_alive) == ("completed", "success", False)
         await asyncio.sleep(2)
-        assert (vm.state, vm.exit_code, vm.ending) == (VMState.STOPPED, 0, "guest_powered_off")
+        assert (vm.state, vm.exit_code, vm.ending) == (VMState.STOPPED, 0, "worked")
         assert await place.github.registrations(ACME) == ()
         assert place.told == ["queued", "in_progress", "completed"]
 

@@ -32,7 +32,8 @@ GOOD_ENDS = frozenset(
     {
         "job_completed",
         "runner_ended",
-        "guest_powered_off",  # a short job whose webhooks are not here yet
+        "guest_powered_off",
+        "worked",  # a short job whose webhooks are not here yet
         "idle_timeout",
         "surplus",
         "no_longer_needed",

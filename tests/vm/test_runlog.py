@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.vm.runlog import turned_away
+from app.vm.runlog import turned_away, worked
 
 SAID = "cidermill: run.sh ended with 7\n"
 
@@ -30,3 +30,20 @@ def test_turned_away(tmp_path: Path, text: str | None, expected: bool) -> None:
     if text is not None:
         log.write_text(text, encoding="utf-8")
     assert turned_away(log) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("2026-11-25 10:00:01Z: Running job: build\n", True, id="a job began"),
+        pytest.param("2026-11-25 10:00:01Z: Listening for Jobs\n", False, id="none did"),
+        pytest.param("echo 2026-11-25 10:00:01Z: Running job: build\n", False, id="in the middle of a line"),
+        pytest.param(None, False, id="no log"),
+    ],
+)
+def test_worked(tmp_path: Path, text: str | None, expected: bool) -> None:
+    """The listener's own line says that a job began."""
+    log = tmp_path / "runner.log"
+    if text is not None:
+        log.write_text(f"Current runner version: '2.336.0'\n{text}", encoding="utf-8")
+    assert worked(log) is expected
