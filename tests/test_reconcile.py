@@ -185,6 +185,22 @@ async def test_an_operator_stops_a_busy_runner(
         assert (job.conclusion == "success") is (conclusion == "success")
 
 
+async def test_a_job_that_is_on_its_way_to_a_runner(tmp_path: Path) -> None:
+    """What the guest does not know of yet, GitHub does: its 422 keeps the runner for the job it was given."""
+    async with a_site(tmp_path) as site:
+        process = site.start()
+        site.lives.pace.pick_up = 30.0
+        job = queue(site)
+        await site.until(lambda: job.assigned_at is not None)
+        (runner,) = site.runners()
+        await site.operate(process.store.request_stop(runner.name, StopRequest.ASK))
+        await site.until(lambda: "busy" in site.states())
+        assert job.status == "queued"
+        await site.until(site.is_drained, within=LONG)
+        site.check()
+        assert (job.conclusion, job.runner_name) == ("success", runner.name)
+
+
 async def test_drain_and_resume(tmp_path: Path) -> None:
     """Draining lets the running job finish and starts nothing; a restart stays drained; resuming goes on."""
     async with a_site(tmp_path, slots=1) as site:
