@@ -1,4 +1,7 @@
-"""How images are brought here, kept up to date and let go, off the job path: the part of :mod:`app.perform` for that."""
+"""How images are brought here, kept up to date and let go, off the job path: the part of :mod:`app.perform` for that.
+
+:mod:`app.bases` is the part for preparing the bases that launches clone.
+"""
 
 from __future__ import annotations
 

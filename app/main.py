@@ -218,6 +218,7 @@ def _github(settings: Settings, metrics: Metrics) -> GitHubClient:
         ca_path=settings.github_ca_path,
         api_version=settings.github_api_version,
         metrics=metrics,
+        downloads=settings.state_dir / "downloads",
     )
 
 

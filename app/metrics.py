@@ -100,6 +100,12 @@ class Metrics:
             ["pool"],
             registry=registry,
         )
+        self.preparations = Counter(
+            "cidermill_preparations",
+            "Bases that were prepared, or were not: ok, or why not.",
+            ["outcome"],
+            registry=registry,
+        )
         self.failures = Counter(
             "cidermill_failures",
             "Failures, by what waits for them: a scope of launches, or nothing (again).",
@@ -131,7 +137,9 @@ class Metrics:
             self.github_calls.labels(call, outcome).inc()
 
     def transition(self, before: Runner | None, after: Runner) -> None:
-        """Count a runner's change of state, and how long the state before lasted."""
+        """Count a runner's change of state, and how long the state before lasted; a preparation is no runner's life."""
+        if not after.serves_jobs:
+            return
         if before is not None:
             span = (after.since - before.since).total_seconds()
             self.stage_seconds.labels(after.pool, before.state).observe(max(0.0, span))
@@ -165,8 +173,9 @@ class WorldCollector(Collector):
         slots = GaugeMetricFamily(
             "cidermill_slots", "Slots configured, and in use by state.", labels=["state"]
         )
-        states = [runner.state for runner in world.live]
-        slots.add_metric(["free"], max(0, len(world.slots) - len(states)))
+        states = [runner.state for runner in world.live if runner.serves_jobs]
+        slots.add_metric(["free"], max(0, len(world.slots) - len(world.live)))
+        slots.add_metric(["preparing"], len(world.live) - len(states))
         for state in RunnerState:
             if state is not RunnerState.GONE:
                 slots.add_metric([state], states.count(state))

@@ -13,15 +13,17 @@ from typing import Any, TypeVar, assert_never
 
 import structlog
 
+from app.bases import Bases
 from app.db.reader import Reader
 from app.db.store import Store
 from app.domain import actions as do
 from app.domain.jobs import JobStatus
 from app.domain.lifecycle import may_destroy
 from app.domain.looks import needs_run
-from app.domain.pools import TOKEN_ALPHABET, TOKEN_LENGTH, Forks, Target, runner_name
-from app.domain.runners import Runner, RunnerState
-from app.domain.versions import MEND
+from app.domain.pools import BASE, TOKEN_ALPHABET, TOKEN_LENGTH, Forks, Target, runner_name
+from app.domain.preparation import UNSERVING
+from app.domain.runners import Purpose, Runner, RunnerState
+from app.domain.versions import mend
 from app.domain.world import GroupLook, GuestLook, RegistrationsLook, RunnerRelease, World
 from app.images import Images
 from app.intake import Intake
@@ -71,6 +73,17 @@ class Performer:
             ask=self._ask,
         )
         self._images = Images(store=store, vms=vms, sight=sight, clock=clock, fail=self._fail)
+        self._bases = Bases(
+            store=store,
+            github=github,
+            vms=vms,
+            sight=sight,
+            metrics=metrics,
+            clock=clock,
+            ask=self._ask,
+            move=self._move,
+            fail=self._fail,
+        )
 
     async def perform(self, action: do.Action, world: World) -> None:
         """Carry *action* out. Raises OutsideError where trying again later may help."""
@@ -79,6 +92,8 @@ class Performer:
                 await self._claim(action, world)
             case do.Boot(runner):
                 await self._boot(runner)
+            case do.MakeBase(runner, target):
+                await self._bases.make(runner, target)
             case do.Mint():
                 await self._mint(action)
             case do.Note():
@@ -88,7 +103,10 @@ class Performer:
                 await self._store.amend(runner.name, guest_held_until=runner.held_until)
             case do.Stop(runner=runner, reason=reason):
                 await self._move(runner.name, RunnerState.STOPPING, reason)
-                await self._count_barren(action)
+                if runner.serves_jobs:
+                    await self._count_barren(action)
+                else:
+                    await self._bases.stopped(runner, reason)
             case do.Retire():
                 await self._retire(action, world)
             case do.Destroy(runner):
@@ -142,13 +160,14 @@ class Performer:
         token = "".join(self._chance.choices(TOKEN_ALPHABET, k=TOKEN_LENGTH))
         now = self._clock()
         runner = Runner(
-            name=runner_name(world.names.host, pool.name, token),
+            name=runner_name(world.names.host, BASE if action.purpose is Purpose.BASE else pool.name, token),
             slot=action.slot,
             spec=pool,
             state=RunnerState.CLAIMED,
             since=now,
             created_at=now,
             reason=action.reason,
+            purpose=action.purpose,
         )
         await self._store.claim(runner)
         log.info("runner", runner=runner.name, pool=pool.name, now=runner.state, reason=action.reason)
@@ -161,7 +180,8 @@ class Performer:
             facts = await self._vms.start(runner.name, runner.spec)
         except VMError as error:
             await self._move(runner.name, RunnerState.STOPPING, error.reason)
-            await self._fail("host" if error.host_wide else f"pool:{runner.pool}", error.reason, str(error))
+            scope = f"image:{runner.spec.image}" if error.reason in UNSERVING else f"pool:{runner.pool}"
+            await self._fail("host" if error.host_wide else scope, error.reason, str(error))
             return
         await self._move(
             runner.name,
@@ -266,7 +286,7 @@ class Performer:
         if action.barren and action.reason == "runner_too_old":
             detail = (
                 f"GitHub turned away actions runner {runner.runner_version or 'of unknown version'} of image "
-                f"{runner.spec.image} as too old: {MEND}"
+                f"{runner.spec.image} as too old: {mend(runner.spec)}"
             )
             await self._fail(f"image:{runner.spec.image}", action.reason, detail)
         elif action.barren:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import stat
 from datetime import timedelta
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from app.domain.pools import MAX_POOL_NAME, RESERVED_POOL_NAMES, Forks, Pool, Scope
+from app.domain.pools import MAX_POOL_NAME, RESERVED_POOL_NAMES, Forks, Pool, Scope, Script
 from app.durations import Duration
 
 # Labels that say what any Mac is; a pool needs one that says which.
@@ -47,6 +50,8 @@ class PoolSettings(BaseModel):
     network_allow: tuple[str, ...] = ()
     network_block: tuple[str, ...] = ()
     runner_dir: str = "~/actions-runner"
+    prepare: bool = True
+    prepare_script: Script | None = None
     boot_timeout: Duration = timedelta(minutes=5)
     idle_timeout: Duration = timedelta(minutes=5)
     job_timeout: Duration = timedelta(hours=6, minutes=15)
@@ -124,6 +129,19 @@ class PoolSettings(BaseModel):
             raise ValueError(msg)
         return value
 
+    @field_validator("prepare_script", mode="before")
+    @classmethod
+    def _read_script(cls, value: object) -> object:
+        return read_script(value) if isinstance(value, str) else value
+
+    @field_validator("prepare_script")
+    @classmethod
+    def _check_prepares(cls, value: Script | None, info: ValidationInfo) -> Script | None:
+        if value is not None and info.data.get("prepare") is False:
+            msg = "it is run when a base is prepared: leave prepare = false out"
+            raise ValueError(msg)
+        return value
+
     @field_validator("boot_timeout", "idle_timeout", "job_timeout")
     @classmethod
     def _check_times(cls, value: timedelta) -> timedelta:
@@ -188,4 +206,25 @@ class PoolSettings(BaseModel):
 
     def pool(self) -> Pool:
         """Return the pool as the rest of the program knows it."""
-        return Pool(**self.model_dump(exclude={"min_ready", "start", "orchard"}))
+        values = self.model_dump(exclude={"min_ready", "start", "orchard", "prepare_script"})
+        return Pool(**values, prepare_script=self.prepare_script)
+
+
+def read_script(text: str) -> Script:
+    """Return the script at a path, as it is now. Raises ValueError where it cannot be used."""
+    path = Path(text).expanduser() if text.startswith("~/") else Path(text)
+    if not path.is_absolute():
+        msg = f'write the whole path, or one below "~/", not {text!r}'
+        raise ValueError(msg)
+    try:
+        mode, script = path.stat().st_mode, path.read_bytes()
+    except OSError as error:
+        msg = f"cannot read {path} ({error.strerror})"
+        raise ValueError(msg) from error
+    if stat.S_IMODE(mode) & stat.S_IWOTH:
+        msg = f"everyone may write to {path}, and it is run in every base: run `chmod o-w {path}`"
+        raise ValueError(msg)
+    if not script.strip():
+        msg = f"{path} is empty: leave prepare_script out"
+        raise ValueError(msg)
+    return Script(str(path), hashlib.sha256(script).hexdigest())

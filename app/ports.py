@@ -59,6 +59,12 @@ class NameTaken(OutsideError):
     code = "name_taken"
 
 
+class DownloadFailed(OutsideError):
+    """The actions runner could not be brought to this host, or is not what GitHub says that it is."""
+
+    code = "download_failed"
+
+
 class RunnerBusy(OutsideError):
     """GitHub will not remove the registration, since it runs a job (422): an answer, not a failure."""
 
@@ -119,6 +125,15 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """The actions runner that GitHub expects of a Mac, on this host, its checksum compared with what GitHub says."""
+
+    version: str
+    archive: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuestFacts:
     """What was learnt of a guest when it answered."""
 
@@ -170,6 +185,12 @@ class GitHub(Protocol):
     async def latest_runner(self, target: Target) -> Release:
         """Return the version of the actions runner that GitHub expects of a Mac."""
 
+    async def runner_package(self, target: Target) -> Package:
+        """Bring the actions runner that GitHub expects of a Mac to this host, unless it is here.
+
+        May take a quarter of an hour. Raises DownloadFailed, and then nothing unverified is kept.
+        """
+
     def headroom(self, target: Target) -> float:
         """Return the share of GitHub's quota that is left for *target*, from 0 to 1; 1 when it is not known."""
 
@@ -193,6 +214,14 @@ class VMBackend(Protocol):
         """Make *image* as it is now clonable (pull it, make its local base), and return its name with the digest.
 
         What was clonable before stays so until then, and is kept after. May take an hour; never part of a launch.
+        """
+
+    async def make_base(self, name: str, spec: Pool, package: Package) -> None:
+        """Prepare the base of a pool's image in a VM called *name*, and have launches clone it once it is whole.
+
+        The image is cloned and booted, gets the runner in ``spec.runner_dir``, runs ``spec.prepare_script``, and is
+        shut down. What was cloned before stays so until then. May take over an hour; each step has a limit of its
+        own. Leaves clean-up of a VM that became no base to :meth:`delete`; half a base is never cloned.
         """
 
     async def drop_base(self, name: str, in_use: frozenset[str]) -> None:

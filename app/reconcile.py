@@ -108,10 +108,13 @@ class Reconciler:
         self.sight.ended[name] = ending
         self.wake()
 
-    def tend_images(self, *, refresh: Iterable[str] = (), drop: Iterable[str] = ()) -> None:
-        """Have images asked about at their registry, and bases removed, as soon as the plan agrees."""
+    def tend_images(
+        self, *, refresh: Iterable[str] = (), drop: Iterable[str] = (), prepare: Iterable[str] = ()
+    ) -> None:
+        """Have images asked about at their registry, bases removed and prepared, as soon as the plan agrees."""
         self.sight.to_refresh.update(refresh)
         self.sight.to_drop.update(drop)
+        self.sight.to_prepare.update(prepare)
         self.wake()
 
     async def configure(self, setup: Setup) -> None:
@@ -194,6 +197,7 @@ class Reconciler:
             image_keep=setup.image_keep,
             to_refresh=frozenset(sight.to_refresh),
             to_drop=frozenset(sight.to_drop),
+            to_prepare=frozenset(sight.to_prepare),
             draining=records.draining,
             demand=records.demand,
             runners=records.runners,

@@ -231,6 +231,15 @@ class Settings(BaseModel):
         found += [
             f"[[pool]] {name!r} is there twice: names must differ" for name in names if names.count(name) > 1
         ]
+        prepared: dict[str, PoolSettings] = {}
+        for pool in self.pool:
+            first = prepared.setdefault(pool.image, pool) if pool.prepare else pool
+            found += [
+                f"{key}: pools {first.name!r} and {pool.name!r} share the image {pool.image}, whose base is prepared "
+                "once: give both the same, or set prepare = false in one"
+                for key in ("runner_dir", "prepare_script")
+                if getattr(first, key) != getattr(pool, key)
+            ]
         return list(dict.fromkeys(found))
 
     def _unusable(self) -> list[str]:

@@ -45,6 +45,7 @@ class Sight:
     versions: dict[str, str] = field(default_factory=dict)  # by pool: the runner in its image
     to_refresh: set[str] = field(default_factory=set)  # images that an operator wants asked about
     to_drop: set[str] = field(default_factory=set)  # bases that an operator wants removed
+    to_prepare: set[str] = field(default_factory=set)  # images whose base an operator wants prepared
 
     def saw_host(self, look: HostLook, world: World) -> None:
         """Take a new look at the host; orphans in the one before have now been seen."""

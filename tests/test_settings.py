@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from app.configfile import ConfigError, load
 from app.domain.pools import Forks, Scope
+from app.reload import changes
 from app.settings import Settings, default_host_name
 
 SECRET = "correct-horse-battery-staple"
@@ -439,3 +440,65 @@ def test_secrets_are_known_and_hidden(tmp_path: Path) -> None:
     settings = read(tmp_path, **given)
     assert set(settings.secrets()) == set(given.values())
     assert not any(secret in repr(settings) + str(settings.model_dump()) for secret in given.values())
+
+
+def a_script(folder: Path, text: str = "#!/bin/sh\n", mode: int = 0o700) -> Path:
+    path = folder / "prepare.sh"
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_a_prepare_script_is_known_by_what_it_says(tmp_path: Path) -> None:
+    """Its content is read with the configuration, so that a reload notices a change and nothing else does."""
+    path = a_script(tmp_path)
+    before = read(tmp_path, {"prepare_script": str(path)})
+    a_script(tmp_path, "#!/bin/sh\nexit\n")
+    assert before.pools == before.pools
+    (change,) = changes(before.pools[0], read(tmp_path, {"prepare_script": str(path)}).pools[0])
+    assert (change.key, change.old != change.new) == ("prepare_script", True)
+    assert str(change.old).startswith(f"{path} (")
+
+
+@pytest.mark.parametrize(
+    ("script", "pool", "sentence"),
+    [
+        pytest.param({}, {"prepare_script": "prepare.sh"}, "write the whole path", id="a part of a path"),
+        pytest.param({}, {"prepare_script": "/nowhere/prepare.sh"}, "cannot read", id="no such file"),
+        pytest.param({"text": " \n"}, {}, "is empty", id="empty"),
+        pytest.param({"mode": 0o702}, {}, "chmod o-w", id="everyone may write to it"),
+        pytest.param({}, {"prepare": False}, "leave prepare = false out", id="nothing is prepared"),
+    ],
+)
+def test_a_wrong_prepare_script(
+    tmp_path: Path, script: dict[str, Any], pool: dict[str, Any], sentence: str
+) -> None:
+    """A script that could not, or must not, be run is refused with the mend."""
+    path = a_script(tmp_path, **script)
+    (problem,) = problems(tmp_path, {"prepare": None, "prepare_script": str(path)} | pool)
+    assert problem.startswith('pool "mac": prepare_script: ')
+    assert sentence in problem
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        pytest.param("", 0, id="alike"),
+        pytest.param('runner_dir = "/opt/runner"\n', 1, id="another runner_dir"),
+        pytest.param('runner_dir = "/opt/runner"\nprepare = false\n', 0, id="one of them is not prepared"),
+        pytest.param('runner_dir = "/opt/runner"\nimage = "tahoe"\n', 0, id="another image"),
+    ],
+)
+def test_pools_that_share_an_image_agree_on_its_base(tmp_path: Path, second: str, told: int) -> None:
+    """An image has one base: what is put in it cannot be two things."""
+    image = "" if "image" in second else 'image = "sequoia"\n'
+    text = as_toml(TOP) + "[[pool]]\n" + as_toml(POOL)
+    text += f'[[pool]]\nname = "two"\nlabels = ["two"]\n{image}repositories = ["acme/*"]\n{second}'
+    (tmp_path / "cidermill.toml").write_text(text)
+    try:
+        load({"CIDERMILL_STATE_DIR": str(tmp_path / "state")}, tmp_path)
+        found: list[str] = []
+    except ConfigError as error:
+        found = error.problems
+    assert len(found) == told
+    assert all("share the image sequoia" in problem for problem in found)

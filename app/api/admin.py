@@ -89,6 +89,7 @@ async def slots(context: Ctx) -> list[SlotOut]:
         SlotOut(
             slot=slot,
             state=holder.state if (holder := holders.get(slot)) else "free",
+            preparing=holder.spec.image if holder and not holder.serves_jobs else None,
             runner=holder.name if holder else None,
             pool=holder.pool if holder else None,
             since=holder.since if holder else None,
@@ -236,7 +237,9 @@ async def pools(context: Ctx) -> list[PoolOut]:
     images = world.host.images if world.host else frozenset()
     shown = []
     for pool in context.reconciler.setup.pools:
-        states = Counter(str(runner.state) for runner in world.live if runner.pool == pool.name)
+        states = Counter(
+            str(runner.state) for runner in world.live if runner.pool == pool.name and runner.serves_jobs
+        )
         waiting = sum(demand.count for demand in world.demand if demand.pool == pool.name)
         shown.append(
             PoolOut.of(

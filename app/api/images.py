@@ -1,4 +1,4 @@
-"""The admin API's images: what launches clone, since when it is that, and the two things an operator may do about it."""
+"""The admin API's images: what launches clone, since when it is that, and what an operator may do about it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from app.api.admin import MISSING, NOT_YET, UNAUTHORIZED, world_of
 from app.api.context import AdminOnly, Ctx
 from app.api.models import CooldownOut, Out, Refusal
-from app.domain import images
+from app.domain import images, preparation
+from app.domain.versions import held
 from app.domain.world import Base, World
 
 router = APIRouter(
@@ -18,14 +19,26 @@ router = APIRouter(
 )
 
 
+class MadeOut(Out):
+    """What was done to a base that was prepared."""
+
+    at: datetime
+    runner_version: str
+    runner_dir: str
+    script: str | None  # the SHA-256 of the prepare script that was run
+
+
 class BaseOut(Out):
-    """A local VM made from an image of a registry."""
+    """A local VM made from an image."""
 
     name: str
     digest: str
     size_gb: float  # its clones share it
-    age: int  # 0: launches clone it; 1: the one before; …
+    age: int  # 0: the newest of its kind; 1: the one before; …
     prunable: bool  # `prune` removes it
+    made: (
+        MadeOut | None
+    )  # what it was prepared with; None: it is as the image is. Launches clone a prepared one
 
     @classmethod
     def of(cls, base: Base, world: World) -> BaseOut:
@@ -37,6 +50,7 @@ class BaseOut(Out):
             size_gb=base.size_gb,
             age=base.age,
             prunable=prunable,
+            made=MadeOut.model_validate(base.made) if base.made else None,
         )
 
 
@@ -48,34 +62,41 @@ class ImageOut(Out):
     remote: bool  # from a registry; else a local VM that its owner made
     ready: bool  # it can be cloned at once
     pulling: bool
-    runner_versions: list[str]  # of the actions runner, last seen in it
+    runner_versions: list[str]  # of the actions runner that launches get, as far as is known
     asked_at: datetime | None  # when the registry last told what it is
     asked_next: datetime | None  # when it is asked again, in a quiet moment; None: never, or at once
     bases: list[BaseOut]  # newest first
     held_up: str | None  # why it cannot be pulled now
+    preparing: str | None  # the VM in which its base is being prepared
+    due: str | None  # why its base is prepared next, once a slot is free
+    asked: bool  # an operator asked for that, and it is not over yet
     failures: list[CooldownOut]
 
     @classmethod
-    def of(cls, image: str, world: World) -> ImageOut:
+    def of(cls, image: str, world: World, *, asked: bool, now: datetime) -> ImageOut:
         """Show *image*."""
         bases = world.host.bases if world.host else ()
         present = images.current(image, world) if image else None
-        pools = [pool.name for pool in world.pools if pool.image == image]
+        pools = [pool for pool in world.pools if pool.image == image]
+        runner, due = preparation.under_way(world), preparation.need(image, world, now)
         return cls(
             image=image,
-            pools=pools,
+            pools=[pool.name for pool in pools],
             remote=images.is_remote(image),
             ready=world.host is not None and image in world.host.images,
             pulling=f"image:{image}" in world.in_hand,
-            runner_versions=sorted({world.versions[name] for name in pools if name in world.versions}),
+            runner_versions=sorted({version for pool in pools if (version := held(pool, world))}),
             asked_at=present.asked_at if present else None,
             asked_next=images.refresh_at(present, world) if present else None,
             bases=[BaseOut.of(base, world) for base in sorted(bases, key=_by_age) if base.image == image],
             held_up=images.no_room(image, world),
+            preparing=runner.name if runner and runner.spec.image == image else None,
+            due=due.reason if due else None,
+            asked=asked,
             failures=[
                 CooldownOut.of(cooldown)
                 for cooldown in world.cooldowns
-                if cooldown.scope in {f"image:{image}", f"refresh:{image}"}
+                if cooldown.scope in {f"image:{image}", f"refresh:{image}", f"prepare:{image}"}
             ],
         )
 
@@ -94,6 +115,29 @@ class PullOut(Out):
     images: list[str]
 
 
+class PrepareIn(BaseModel):
+    """The image whose base to prepare; left out: every one that a pool has prepared."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: str | None = None
+
+
+class PreparationOut(Out):
+    """What the base of an image will be prepared with."""
+
+    image: str
+    runner_version: str | None  # what GitHub expects, as far as it was asked
+    runner_dir: str
+    script: str | None  # the path of the prepare script
+
+
+class PrepareOut(Out):
+    """The bases that will be prepared, one after the other."""
+
+    images: list[PreparationOut]
+
+
 class PruneOut(Out):
     """The bases that will be removed."""
 
@@ -103,10 +147,11 @@ class PruneOut(Out):
 @router.get("", responses=NOT_YET)
 async def listed(context: Ctx) -> list[ImageOut]:
     """Return every image that a pool names or of which a base is left."""
-    world = world_of(context)
+    world, asked = world_of(context), context.reconciler.sight.to_prepare
     bases = world.host.bases if world.host else ()
     names = {pool.image for pool in world.pools} | {base.image for base in bases}
-    return [ImageOut.of(image, world) for image in sorted(names)]
+    now = context.clock()
+    return [ImageOut.of(image, world, asked=image in asked, now=now) for image in sorted(names)]
 
 
 @router.post(
@@ -135,6 +180,41 @@ async def pull(context: Ctx, wanted: PullIn) -> PullOut:
             raise HTTPException(409, f"{why[0].upper()}{why[1:]}.")
     context.reconciler.tend_images(refresh=chosen)
     return PullOut(images=chosen)
+
+
+@router.post(
+    "/prepare",
+    status_code=202,
+    responses={
+        400: {"model": Refusal, "description": "It is no JSON"},
+        404: MISSING,
+        409: {"model": Refusal, "description": "Nothing is prepared: draining, or prepare = false"},
+        **NOT_YET,
+    },
+)
+async def prepare(context: Ctx, wanted: PrepareIn) -> PrepareOut:
+    """Prepare bases in the next slot that is free, ahead of jobs; launches go on from what is here until then."""
+    world = world_of(context)
+    if wanted.image is not None and all(pool.image != wanted.image for pool in world.pools):
+        raise HTTPException(404, f"No pool names the image {wanted.image}.")
+    if world.draining:
+        raise HTTPException(409, "CiderMill is draining and prepares nothing until `cidermill resume`.")
+    pools = {p.image: p for p in reversed(world.pools) if p.prepare and wanted.image in {None, p.image}}
+    if not pools:
+        raise HTTPException(409, "prepare = false in every pool that names it: leave that out, and reload.")
+    context.reconciler.tend_images(prepare=pools)
+    version = world.release.version if world.release else None
+    return PrepareOut(
+        images=[
+            PreparationOut(
+                image=image,
+                runner_version=version,
+                runner_dir=pool.runner_dir,
+                script=pool.prepare_script.path if pool.prepare_script else None,
+            )
+            for image, pool in sorted(pools.items())
+        ]
+    )
 
 
 @router.post("/prune", status_code=202, responses=NOT_YET)

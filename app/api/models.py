@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.db.rows import Transition
 from app.domain.jobs import Job, JobStatus
 from app.domain.pools import Pool
-from app.domain.runners import LONGEST_HOLD, Runner, RunnerState
+from app.domain.runners import LONGEST_HOLD, Purpose, Runner, RunnerState
 from app.domain.world import Cooldown
 
 
@@ -73,6 +73,7 @@ class SlotOut(Out):
 
     slot: str
     state: str  # "free", or the state of the runner that holds it
+    preparing: str | None  # the image whose base is prepared in it; None: it is a runner's, or free
     runner: str | None
     pool: str | None
     since: datetime | None
@@ -84,6 +85,7 @@ class RunnerOut(Out):
 
     name: str
     pool: str
+    purpose: Purpose  # jobs, or the base of its pool's image
     slot: str
     state: RunnerState
     since: datetime
@@ -255,7 +257,7 @@ class Refusal(BaseModel):
 
 def _runner_fields(runner: Runner) -> dict[str, Any]:
     names = (
-        "name", "pool", "slot", "state", "since", "created_at", "reason", "job_id", "image", "runner_version",
+        "name", "pool", "purpose", "slot", "state", "since", "created_at", "reason", "job_id", "image", "runner_version",
         "held_until", "guest_held_until",
     )  # fmt: skip
     values = {name: getattr(runner, name) for name in names}

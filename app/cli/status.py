@@ -53,7 +53,7 @@ def _slots(slots: list[dict[str, Any]]) -> show.Grid:
     rows = [
         [
             slot["slot"],
-            slot["state"],
+            f"{slot['state']}, preparing {slot['preparing']}" if slot["preparing"] else slot["state"],
             slot["runner"],
             slot["pool"],
             show.since(slot["since"]),

@@ -15,7 +15,7 @@ from sqlmodel import SQLModel
 from app.db import tables
 from app.domain.jobs import Job, JobStatus
 from app.domain.pools import Pool, Target
-from app.domain.runners import Runner, RunnerState, StopRequest
+from app.domain.runners import Purpose, Runner, RunnerState, StopRequest
 from app.domain.world import Cooldown
 
 
@@ -77,6 +77,7 @@ def runner_from(row: Row[Any]) -> Runner:
     values["state"] = RunnerState(row.state)
     values["target"] = Target.parse(row.target) if row.target else None
     values["stop"] = StopRequest(row.stop) if row.stop else None
+    values["purpose"] = Purpose(row.purpose)
     return Runner(**values)
 
 

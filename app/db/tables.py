@@ -12,7 +12,7 @@ from sqlalchemy import CheckConstraint, Index, text
 from sqlmodel import Field, SQLModel
 
 from app.domain.jobs import JobStatus
-from app.domain.runners import RunnerState
+from app.domain.runners import Purpose, RunnerState
 
 SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",
@@ -117,6 +117,7 @@ class RunnerRow(SQLModel, table=True):
     runner_version: str | None = None
     held_until: datetime | None = None
     guest_held_until: datetime | None = None
+    purpose: str = Field(default=Purpose.JOBS, sa_column_kwargs={"server_default": Purpose.JOBS})
 
 
 class HistoryRow(SQLModel, table=True):

@@ -19,7 +19,7 @@ from app.doctor.finding import Check, Finding, failure, warning
 from app.domain.plan import hold_up
 from app.domain.pools import TOKEN_ALPHABET, TOKEN_LENGTH, Pool, runner_name
 from app.domain.runners import Runner, RunnerState
-from app.domain.versions import MEND
+from app.domain.versions import mend
 from app.domain.world import HostLook, VMState, World
 from app.ports import VMBackend, VMError
 from app.reconcile import Reconciler
@@ -44,7 +44,11 @@ GUEST = Check(
         ),
         "no_slot": warning("pool {pool}: no VM was booted: {said}", "ask again when a slot is free"),
         "old_runner": warning(
-            "pool {pool}: the image holds runner {found}, and GitHub expects {expected}", MEND
+            "pool {pool}: the image holds runner {found}, and GitHub expects {expected}", "{mend}"
+        ),
+        "no_runner": warning(
+            "pool {pool}: the image holds no actions runner in {runner_dir}",
+            "nothing, if that is meant: one is installed before the first job, which waits for it; else set runner_dir",
         ),
     },
 )
@@ -58,6 +62,7 @@ class Tried:
     name: str = ""
     no_slot: str = ""  # why none was booted
     trouble: str = ""  # why no guest came up
+    reason: str = ""  # the same as a short code
     left: str = ""  # why it is still there
     runner: str | None = None  # the version in the image
     seconds: float = 0.0
@@ -68,15 +73,19 @@ def told(tried: Tried, expected: Iterable[str]) -> Finding:
     pool = tried.pool.name
     if tried.no_slot:
         return GUEST.wrong("no_slot", pool=pool, said=tried.no_slot)
+    if tried.reason == "runner_missing" and tried.pool.prepare:
+        return GUEST.wrong("no_runner", pool=pool, runner_dir=tried.pool.runner_dir)
     if tried.trouble:
-        what, _, mend = tried.trouble.partition(": ")
+        what, _, advice = tried.trouble.partition(": ")
         by_hand = BY_HAND.format(image=tried.pool.image)
-        return GUEST.wrong("failed", pool=pool, said=what, mend=f"{mend}; {by_hand}" if mend else by_hand)
+        return GUEST.wrong("failed", pool=pool, said=what, mend=f"{advice}; {by_hand}" if advice else by_hand)
     if tried.left:
         return GUEST.wrong("left", pool=pool, name=tried.name, said=tried.left)
     newest = max(filter(None, expected), key=_parts, default="")
     if newest and tried.runner and _parts(tried.runner) < _parts(newest):
-        return GUEST.wrong("old_runner", pool=pool, found=tried.runner, expected=newest)
+        return GUEST.wrong(
+            "old_runner", pool=pool, found=tried.runner, expected=newest, mend=mend(tried.pool)
+        )
     held = f"runner {tried.runner}" if tried.runner else "a runner that does not tell its version"
     return GUEST.fine(f"pool {pool}: the guest answered after {tried.seconds:.0f} s, and holds {held}")
 
@@ -99,7 +108,7 @@ async def boot_here(vms: VMBackend, pool: Pool, host_name: str, *, slots: int, m
         finally:
             left = await _remove(vms, name)
     except VMError as error:
-        return Tried(pool=pool, name=name, trouble=str(error))
+        return Tried(pool=pool, name=name, trouble=str(error), reason=error.reason)
     return Tried(pool=pool, name=name, left=left, runner=facts.runner_version, seconds=seconds)
 
 
@@ -148,7 +157,8 @@ async def boot_there(
     if found.state in ENDED and found.image is None:
         if found.reason in YIELDED:
             return Tried(pool=pool, no_slot=f"it was let go ({found.reason})")
-        return Tried(pool=pool, name=found.name, trouble=await _why(reconciler, found, every))
+        why = await _why(reconciler, found, every)
+        return Tried(pool=pool, name=found.name, trouble=why, reason=found.reason)
     return Tried(pool=pool, name=found.name, runner=found.runner_version, seconds=seconds)
 
 
@@ -177,7 +187,7 @@ async def _outcome(reader: Reader, runner: Runner, every: float) -> Runner:
 
 async def _why(reconciler: Reconciler, runner: Runner, every: float) -> str:
     """Return what went wrong in the words of its record, which is written a moment after the runner has ended."""
-    scopes = {"host", f"pool:{runner.pool}"}
+    scopes = {"host", f"pool:{runner.pool}", f"image:{runner.spec.image}"}
     for _ in range(RECORD_TRIES):
         world = await reconciler.see()
         for cooldown in world.cooldowns:

@@ -264,9 +264,8 @@ async def _expected(github: Session, found: Installed, seen: Mapping[str, bool])
         return ""
     try:
         doing = f"list the runner's packages for {targets[0]}"
-        return answers.expected_version(
-            await answered(github, doing, lambda asked: routes.downloads(asked, targets[0]))
-        )
+        packages = await answered(github, doing, lambda asked: routes.downloads(asked, targets[0]))
+        return answers.offered(packages).version
     except OutsideError:
         return ""
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from app.doctor.finding import Check, Finding, failure, warning
 from app.doctor.host import MACHINE, Host, Process
-from app.domain.versions import MEND, time_left
+from app.domain.versions import held, mend, time_left
 from app.domain.world import VMState
 
 RECOMMENDED = (2, 33, 0)  # docs/contracts/tart.md §0.1
@@ -129,11 +129,11 @@ RUNNER = Check(
         "older": warning(
             "pool {pool}: the image holds runner {found}, GitHub expects {expected}, and in {days} days gives it "
             "no more jobs",
-            MEND,
+            "{mend}",
         ),
         "too_old": failure(
             "pool {pool}: the image holds runner {found}, GitHub expects {expected}, and may give it no jobs now",
-            MEND,
+            "{mend}",
         ),
     },
 )
@@ -247,18 +247,20 @@ def image(host: Host, _now: datetime) -> Iterator[Finding]:
 def runner_version(host: Host, now: datetime) -> Iterator[Finding]:
     """Want runners that GitHub gives jobs to."""
     world = host.world
-    if world is None or world.release is None or not world.versions:
+    if world is None or world.release is None or not any(held(pool, world) for pool in world.pools):
         yield RUNNER.skipped("not known before a VM of the image was booted: `cidermill doctor --boot`")
         return
     older = time_left(world, now)
-    for name, left in older.items():
-        yield RUNNER.wrong(
-            "older" if left > timedelta() else "too_old",
-            pool=name,
-            found=world.versions[name],
-            expected=world.release.version,
-            days=left // timedelta(days=1),
-        )
+    for pool in world.pools:
+        if (left := older.get(pool.name)) is not None:
+            yield RUNNER.wrong(
+                "older" if left > timedelta() else "too_old",
+                pool=pool.name,
+                found=held(pool, world),
+                expected=world.release.version,
+                days=left // timedelta(days=1),
+                mend=mend(pool),
+            )
     if not older:
         yield RUNNER.fine(f"every image holds runner {world.release.version} or later")
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.domain.pools import Target
-from app.domain.runners import Runner, RunnerState
+from app.domain.runners import Purpose, Runner, RunnerState
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Take a free slot for a new runner of a pool."""
+    """Take a free slot for a new runner of a pool, or to prepare the base of its image."""
 
     slot: str
     pool: str
     reason: str
+    purpose: Purpose = Purpose.JOBS
 
     @property
     def key(self) -> str:
@@ -35,6 +36,19 @@ class Boot:
     @property
     def key(self) -> str:
         """Boots alone may be interrupted, so they are told apart."""
+        return f"boot:{self.runner.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeBase:
+    """Prepare the base of an image in a VM of its own; *target* is whose permission is used to ask for the runner."""
+
+    runner: Runner
+    target: Target
+
+    @property
+    def key(self) -> str:
+        """It may be interrupted as a boot is."""
         return f"boot:{self.runner.name}"
 
 
@@ -279,7 +293,7 @@ class LookAtRelease:
 Hear = ReadDeliveryLog | ListRepositories | PollJobs
 Look = LookAtHost | LookAtRegistrations | LookAtGroup | LookAtGuest | LookAtRelease | CheckJob | Hear
 Images = PrepareImage | RefreshImage | DropBase
-RunnerAction = Boot | Mint | Note | Hold | Stop | Retire | Destroy | SettleDebt
+RunnerAction = Boot | MakeBase | Mint | Note | Hold | Stop | Retire | Destroy | SettleDebt
 Action = Claim | RunnerAction | SweepVM | SweepRegistration | Images | Look
 
 

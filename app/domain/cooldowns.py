@@ -10,7 +10,10 @@ FIRST = timedelta(seconds=10)
 LONGEST = timedelta(minutes=15)
 FORGET = timedelta(hours=1)  # a failure this long after the last one starts anew
 # What only a person can mend, at the first failure and at the longest.
-LASTING = {"runner_too_old": (timedelta(minutes=30), timedelta(hours=6))}
+LASTING = {
+    reason: (timedelta(minutes=30), timedelta(hours=6))
+    for reason in ("runner_too_old", "script_failed", "script_timeout", "stopped_by_operator")
+}
 
 
 def after_failure(

@@ -108,7 +108,7 @@ def _class_hold_up(job: Job, pool: Pool, world: World, now: datetime) -> str | N
 
 def _crowded(job: Job, pool: Pool, world: World, now: datetime) -> str:
     ahead = sum(d.count for d in world.demand)
-    mine = [r for r in world.live if r.pool == pool.name]
+    mine = [r for r in world.live if r.pool == pool.name and r.serves_jobs]
     if pool.max_runners is not None and len(mine) >= pool.max_runners:
         return f"Pool {pool.name} runs {len(mine)} of its max_runners = {pool.max_runners}."
     if world.free_slots():
@@ -122,6 +122,8 @@ def _crowded(job: Job, pool: Pool, world: World, now: datetime) -> str:
 def _doing(runner: Runner, now: datetime) -> str:
     if runner.is_held(now) and runner.held_until is not None:
         return f"{runner.state}, held for debugging until {runner.held_until:%H:%M:%S} UTC"
+    if not runner.serves_jobs:
+        return f"prepares the base of {runner.spec.image}, for {_ago(now - runner.created_at)}"
     return f"{runner.state} for {_ago(now - runner.since)}"
 
 

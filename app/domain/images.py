@@ -1,4 +1,4 @@
-"""Images of a registry: when the registry is asked again what a tag is, and which local bases are kept.
+"""Images: when the registry is asked again what a tag is, and which local bases are kept.
 
 All of it is off the job path: launches clone the base that is there, and a new one takes its place once it is whole.
 """
@@ -10,8 +10,9 @@ from datetime import datetime
 
 from app.domain.actions import Action, DropBase, PrepareImage, RefreshImage
 from app.domain.line import is_cooling
+from app.domain.pools import Pool
 from app.domain.runners import RunnerState
-from app.domain.world import Base, HostLook, World
+from app.domain.world import Base, World
 
 LAUNCHING = frozenset({RunnerState.CLAIMED, RunnerState.BOOTING})
 
@@ -22,17 +23,27 @@ def is_remote(image: str) -> bool:
 
 
 def current(image: str, world: World) -> Base | None:
-    """Return the base that launches from *image* clone."""
+    """Return the base that is *image* as it was last pulled."""
+    return _newest(image, world, made=False)
+
+
+def prepared(pool: Pool, world: World) -> Base | None:
+    """Return the prepared base that launches of *pool* clone; None: they clone its image as it is."""
+    return _newest(pool.image, world, made=True) if pool.prepare else None
+
+
+def _newest(image: str, world: World, *, made: bool) -> Base | None:
     bases = world.host.bases if world.host else ()
-    return next((base for base in bases if base.image == image and base.age == 0), None)
+    return next((b for b in bases if b.image == image and b.age == 0 and (b.made is not None) is made), None)
 
 
 def to_do(world: World, now: datetime) -> Iterator[Action]:
     """Yield the pulls that are due, and the removal of bases that nothing needs; one refresh at a time."""
-    if world.host is None or _is_outdated(world.host, world.host_changed_at):
+    if is_outdated(world):
         return
     images = sorted({pool.image for pool in world.pools})
-    missing = [image for image in images if image not in world.host.images]
+    here = world.host.images if world.host else frozenset()
+    missing = [image for image in images if image not in here]
     for image in missing:
         if not is_cooling(world, f"image:{image}", now) and no_room(image, world) is None:
             yield PrepareImage(image)
@@ -67,10 +78,10 @@ def refresh_at(base: Base, world: World) -> datetime | None:
 def unneeded(world: World) -> frozenset[str]:
     """Return the bases that no image has any more, nor had among its last ``image_keep`` digests.
 
-    Two tags may be the same image, and share a base.
+    Two tags may be the same image, and share a base. Nothing goes back to an earlier prepared one.
     """
     bases = world.host.bases if world.host else ()
-    needed = {base.name for base in bases if base.image and base.age <= world.image_keep}
+    needed = {b.name for b in bases if b.image and b.age <= (0 if b.made else world.image_keep)}
     return frozenset(base.name for base in bases) - needed
 
 
@@ -87,8 +98,10 @@ def images_in_use(world: World) -> frozenset[str]:
     return frozenset({pool.image for pool in world.pools} | launching)
 
 
-def _is_outdated(look: HostLook, changed: datetime | None) -> bool:
-    return changed is not None and look.at <= changed  # the pull that ended since does not show in it
+def is_outdated(world: World) -> bool:
+    """Whether the last look at the host does not show what changed there since: a pull or a preparation that ended."""
+    look, changed = world.host, world.host_changed_at
+    return look is None or (changed is not None and look.at <= changed)
 
 
 def _is_stale(image: str, world: World, now: datetime) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from app.domain import preparation
 from app.domain.actions import (
     Action,
     Boot,
@@ -17,6 +18,7 @@ from app.domain.actions import (
     Destroy,
     Hold,
     LookAtGuest,
+    MakeBase,
     Mint,
     Note,
     Retire,
@@ -26,7 +28,7 @@ from app.domain.actions import (
 from app.domain.jobs import JobStatus
 from app.domain.line import Unit
 from app.domain.looks import SETTLED
-from app.domain.pools import Forks
+from app.domain.pools import Forks, Target
 from app.domain.runners import COMING, WAITING, Runner, RunnerState, StopRequest
 from app.domain.world import GuestLook, VMState, World
 
@@ -52,6 +54,7 @@ class Case:
     now: datetime
     unit: Unit | None = None
     pressed: bool = False  # a job that this runner cannot serve waits for a slot
+    asking: Target | None = None  # where GitHub may be asked for the runner that it expects
 
     @property
     def age(self) -> timedelta:
@@ -120,7 +123,7 @@ def review(case: Case) -> Action | None:
         return None
     match runner.state:
         case RunnerState.CLAIMED | RunnerState.BOOTING:
-            return _review_launch(case)
+            return _review_launch(case) if runner.serves_jobs else _review_preparation(case)
         case RunnerState.READY:
             return _review_ready(case)
         case RunnerState.REGISTERED | RunnerState.IDLE:
@@ -148,6 +151,31 @@ def _review_launch(case: Case) -> Action | None:
     if case.ending:
         return Stop(runner=runner, reason="interrupted")
     return Boot(runner) if case.is_up else None
+
+
+def _review_preparation(case: Case) -> Action | None:
+    runner = case.runner
+    unwanted = _why_no_preparation(case)
+    if unwanted:
+        return Stop(runner=runner, reason=unwanted)
+    if f"boot:{runner.name}" in case.world.in_hand:
+        return None  # it keeps its own time limits
+    if runner.state is RunnerState.CLAIMED and case.asking is not None:
+        return MakeBase(runner, case.asking)
+    # Whoever was preparing is gone, and half a base is none.
+    return Stop(runner=runner, reason="interrupted")
+
+
+def _why_no_preparation(case: Case) -> str | None:
+    spec = case.runner.spec
+    if case.runner.stop:
+        return "stopped_by_operator"
+    if case.world.draining:
+        return "draining"
+    if not preparation.is_wanted(spec, case.world):
+        return "pool_changed"
+    due = preparation.need(spec.image, case.world, case.now)
+    return "yielded" if case.pressed and not (due and due.urgent) else None
 
 
 def _may_yield(case: Case) -> bool:
@@ -324,4 +352,4 @@ def side_check(case: Case) -> Action | None:
 
 def needs_unit(runner: Runner) -> bool:
     """Whether the runner counts as supply for waiting jobs."""
-    return runner.state in COMING or runner.state in WAITING
+    return runner.serves_jobs and (runner.state in COMING or runner.state in WAITING)

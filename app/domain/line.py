@@ -46,7 +46,14 @@ class Line:
         for demand in world.demand:
             self._join(demand)
         self._share = Counter(_repository(runner, world) for runner in world.runners if _counts(runner))
-        self._of_pool = Counter(runner.pool for runner in world.runners if runner.state in LIVE)
+        self._of_pool = Counter(
+            runner.pool for runner in world.runners if runner.state in LIVE and runner.serves_jobs
+        )
+
+    @property
+    def targets(self) -> frozenset[Target]:
+        """Where the runners of waiting jobs will register."""
+        return frozenset(found.target for _, _, found in self._groups)
 
     def _join(self, demand: Demand) -> None:
         pool = self._world.pool(demand.pool)
@@ -91,7 +98,10 @@ class Line:
         return any(
             self._left(g)
             and pool.name in launchable
-            and (pool.name, found.target) != (runner.pool, runner.target or found.target)
+            and not (
+                runner.serves_jobs
+                and (pool.name, found.target) == (runner.pool, runner.target or found.target)
+            )
             for g, (pool, _, found) in enumerate(self._groups)
         )
 

@@ -47,7 +47,7 @@ def due(world: World, line: Line, now: datetime) -> list[Look]:
         *_groups(line),
         *_jobs(world, now),
         *listen(world.hearing, world.pools, now),
-        *_release(world, now),
+        *_release(world, line, now),
     ]
     return [look for look in looks if look.key not in world.in_hand]
 
@@ -98,8 +98,13 @@ def _jobs(world: World, now: datetime) -> Iterator[Look]:
             yield CheckJob(job.id)
 
 
-def _release(world: World, now: datetime) -> Iterator[Look]:
-    # Whoever may register a runner may ask. Without a version to compare with there is nothing to ask for.
-    asked = world.released_at
-    if world.versions and world.known_targets and (asked is None or not asked <= now < asked + RELEASE_LASTS):
-        yield LookAtRelease(min(world.known_targets, key=str))
+def asking_at(world: World, line: Line) -> Target | None:
+    """Return where we may ask for the runner that GitHub expects: whoever may register one there may."""
+    return min(world.known_targets or line.targets, key=str, default=None)
+
+
+def _release(world: World, line: Line, now: datetime) -> Iterator[Look]:
+    # Without a version to compare with there is nothing to ask for.
+    asked, target = world.released_at, asking_at(world, line)
+    if world.versions and target and (asked is None or not asked <= now < asked + RELEASE_LASTS):
+        yield LookAtRelease(target)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from app.domain import preparation
 from app.domain.cooldowns import LASTING
 from app.domain.world import Cooldown, Demand, World
 
@@ -69,8 +70,7 @@ class Told:
 
 def news(told: Told, world: World, *, now: datetime, after: timedelta) -> tuple[Told, list[Item]]:
     """Return what is new in *world*, and what has been told by then; a job may wait for *after*."""
-    held = (cooldown for cooldown in world.cooldowns if not cooldown.scope.startswith("refresh:"))
-    present = {cooldown.scope: cooldown for cooldown in held}
+    present = {cooldown.scope: cooldown for cooldown in world.cooldowns if _holds_up(cooldown, world, now)}
     serious = {scope for scope, cooldown in present.items() if _is_serious(cooldown)}
     found: list[Item] = [Held(present[scope]) for scope in sorted(serious - told.scopes)]
     found += [Resumed(scope) for scope in sorted(told.scopes - present.keys())]
@@ -81,6 +81,14 @@ def news(told: Told, world: World, *, now: datetime, after: timedelta) -> tuple[
     if told.queue and not is_old:
         found.append(QueueServed())
     return Told(scopes=(told.scopes & present.keys()) | serious, queue=is_old), found
+
+
+def _holds_up(cooldown: Cooldown, world: World, now: datetime) -> bool:
+    kind, _, image = cooldown.scope.partition(":")
+    if kind == "prepare":
+        due = preparation.need(image, world, now)
+        return due is not None and due.first
+    return kind != "refresh"
 
 
 def _is_serious(cooldown: Cooldown) -> bool:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from app.domain import images
+from app.domain import images, preparation
 from app.domain.actions import Action, CheckJob, Claim
 from app.domain.lifecycle import Case, needs_unit, review, side_check
 from app.domain.line import Line, Unit
-from app.domain.looks import LATE_ARRIVAL, due
+from app.domain.looks import LATE_ARRIVAL, asking_at, due
 from app.domain.pools import Pool
-from app.domain.runners import COMING, Runner, RunnerState
+from app.domain.runners import COMING, Purpose, Runner, RunnerState
 from app.domain.sweep import sweep
 from app.domain.world import Cooldown, World
 
@@ -45,6 +45,7 @@ def plan(world: World, *, now: datetime) -> list[Action]:
             now=now,
             unit=units.get(runner.name),
             pressed=line.someone_else_waits(runner, wanting),
+            asking=asking_at(world, line),
         )
         for runner in world.runners
     ]
@@ -86,9 +87,20 @@ def launchable(world: World, now: datetime) -> frozenset[str]:
 
 
 def _claims(world: World, line: Line, now: datetime) -> list[Action]:
+    free = list(world.free_slots())
+    due = preparation.next_one(world, now) if free and asking_at(world, line) else None
+    if due is None or hold_up(world, now) is not None:
+        return _launches(world, line, free, now)
+    claim = Claim(free[0], due.pool.name, f"the base is prepared: {due.reason}", Purpose.BASE)
+    if due.urgent:
+        return [claim, *_launches(world, line, free[1:], now)]
+    return _launches(world, line, free, now) or [claim]  # a slot that no job can use
+
+
+def _launches(world: World, line: Line, slots: list[str], now: datetime) -> list[Action]:
     pools = launchable(world, now)
     actions: list[Action] = []
-    for slot in world.free_slots():
+    for slot in slots:
         unit = line.take_new(pools)
         if unit is None:
             break
@@ -118,11 +130,14 @@ def hold_up(world: World, now: datetime) -> str | None:
 
 def pool_hold_up(pool: Pool, world: World, now: datetime) -> str | None:
     """Return why *pool* may not launch now, beside what holds up all pools."""
+    unprepared = preparation.hold_up(pool, world, now)
+    if unprepared is not None:
+        return unprepared
     failed = _cooling(world, f"image:{pool.image}", now)
     if failed is not None:
         return failed
     if world.host is not None and pool.image not in world.host.images:
-        return f"the image {pool.image} is being prepared on this host"
+        return f"the image {pool.image} is not on this host yet: it is pulled, or has to be built"
     return _cooling(world, f"pool:{pool.name}", now) or _probing(world, pool)
 
 
@@ -141,7 +156,7 @@ def _probing(world: World, pool: Pool) -> str | None:
     """After a failure one launch goes ahead of the others; the rest waits for what becomes of it."""
     for cooldown in _trouble(world, pool):
         for runner in world.live:
-            launching = runner.state in {RunnerState.CLAIMED, RunnerState.BOOTING}
+            launching = runner.serves_jobs and runner.state in {RunnerState.CLAIMED, RunnerState.BOOTING}
             if launching and (cooldown.scope == "host" or runner.pool == pool.name):
                 return f"{runner.name} goes ahead to see whether launches still fail: {cooldown.detail}"
     return None

@@ -13,7 +13,8 @@ from functools import lru_cache
 DEFAULT_LABELS = ("self-hosted", "macOS", "ARM64")  # GitHub adds none to a JIT runner
 MAX_NAME = 63  # tart has no rule of its own; docs/contracts/tart.md §7.4
 MAX_POOL_NAME = MAX_NAME - 20 - 1 - 1 - 8  # host name, two dashes, random part
-RESERVED_POOL_NAMES = frozenset({"base", "golden"})
+BASE = "base"  # where the pool stands, in the names of VMs that are no pool's
+RESERVED_POOL_NAMES = frozenset({BASE, "golden"})
 TOKEN_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # noqa: S105  # base32, lower case
 TOKEN_LENGTH = 8
 
@@ -31,6 +32,18 @@ class Forks(StrEnum):
 
     ALLOW = "allow"
     DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script of the operator's, with the SHA-256 of what it said when the configuration was read."""
+
+    path: str
+    digest: str
+
+    def __str__(self) -> str:
+        """Return the path, and enough of the digest to see that it changed."""
+        return f"{self.path} ({self.digest[:12]})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +68,8 @@ class Pool:
     network_allow: tuple[str, ...] = ()
     network_block: tuple[str, ...] = ()
     runner_dir: str = "~/actions-runner"
+    prepare: bool = True
+    prepare_script: Script | None = None
     boot_timeout: timedelta = timedelta(minutes=5)
     idle_timeout: timedelta = timedelta(minutes=5)
     job_timeout: timedelta = timedelta(hours=6, minutes=15)
@@ -124,17 +139,24 @@ class Names:
     host: str
 
     def is_runner(self, name: str) -> bool:
-        """Whether *name* is a runner's (or its VM's, or its registration's) of this host."""
+        """Whether *name* is a runner's (or its VM's, or its registration's) of this host.
+
+        So is that of a VM in which a base is prepared; a base itself has another.
+        """
         match = _pattern(self.host).fullmatch(name)
-        return match is not None and match["pool"] not in RESERVED_POOL_NAMES
+        return match is not None and (match["pool"] == BASE or match["pool"] not in RESERVED_POOL_NAMES)
 
     def base(self, digest: str) -> str:
         """Return the name of the local base made from the image with *digest* (12 hex digits of it)."""
-        return f"{self.host}-base-{digest}"
+        return f"{self.host}-{BASE}-{digest}"
+
+    def prepared(self, digest: str, mark: str) -> str:
+        """Return the name of a base prepared from the image with *digest*; *mark* tells it from all others (12 hex digits)."""
+        return f"{self.base(digest)}-{mark}"
 
     def is_base(self, name: str) -> bool:
-        """Whether *name* is that of a local base of this host."""
-        return re.fullmatch(rf"{re.escape(self.host)}-base-[0-9a-f]{{12}}", name) is not None
+        """Whether *name* is that of a local base of this host, prepared or as the image is."""
+        return re.fullmatch(rf"{re.escape(self.host)}-{BASE}(-[0-9a-f]{{12}}){{1,2}}", name) is not None
 
 
 @lru_cache(maxsize=8)

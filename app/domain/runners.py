@@ -93,6 +93,13 @@ DEADLINES: dict[RunnerState, timedelta | str | None] = {
 }
 
 
+class Purpose(StrEnum):
+    """What a slot is held for."""
+
+    JOBS = "jobs"
+    BASE = "base"  # preparing the base that launches from an image clone: never registered, supply of no job
+
+
 class StopRequest(StrEnum):
     """An operator's wish to end a runner."""
 
@@ -129,11 +136,17 @@ class Runner:
     runner_version: str | None = None
     held_until: datetime | None = None  # an operator keeps its VM for debugging until then
     guest_held_until: datetime | None = None  # what the guest was last told of that
+    purpose: Purpose = Purpose.JOBS
 
     @property
     def pool(self) -> str:
         """The name of the pool it was launched for."""
         return self.spec.name
+
+    @property
+    def serves_jobs(self) -> bool:
+        """Whether a job may ever run on it."""
+        return self.purpose is Purpose.JOBS
 
     @property
     def is_live(self) -> bool:

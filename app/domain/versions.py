@@ -1,7 +1,8 @@
 """Whether the actions runner in an image is still one that GitHub gives jobs to.
 
 GitHub wants each release installed within 30 days of its publication, and hands older runners no jobs from then on
-(docs/contracts/github.md §6.5). An image does not update itself, so this is said well before.
+(docs/contracts/github.md §6.5). An image does not update itself: either its base is prepared in time
+(:mod:`app.domain.preparation`), or this is said well before.
 """
 
 from __future__ import annotations
@@ -9,10 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from app.domain.images import prepared
+from app.domain.pools import Pool
 from app.domain.world import World
 
 LIFE = timedelta(days=30)
+URGENT = timedelta(days=21)  # of them: a Mac that is never idle takes the time to prepare a base then
 MEND = "build the image anew (packer/README.md) and name it in the pool"
+
+
+def held(pool: Pool, world: World) -> str | None:
+    """Return the version that launches of *pool* get; None: no guest has told yet."""
+    base = prepared(pool, world)
+    return base.made.runner_version if base and base.made else world.versions.get(pool.name)
+
+
+def is_older(version: str, than: str) -> bool:
+    """Whether one version comes before another."""
+    return _parts(version) < _parts(than)
 
 
 def time_left(world: World, now: datetime) -> dict[str, timedelta]:
@@ -23,7 +38,7 @@ def time_left(world: World, now: datetime) -> dict[str, timedelta]:
     return {
         pool.name: release.since + LIFE - now
         for pool in world.pools
-        if pool.name in world.versions and _parts(world.versions[pool.name]) < _parts(release.version)
+        if (version := held(pool, world)) is not None and is_older(version, release.version)
     }
 
 
@@ -31,8 +46,11 @@ def warnings(world: World, now: datetime) -> Iterator[str]:
     """Yield one sentence for each such pool."""
     release = world.release
     for name, left in time_left(world, now).items():
-        if release is None:
+        pool = world.pool(name)
+        if release is None or pool is None:
             return
+        if pool.prepare and left > LIFE - URGENT:
+            continue  # it is seen to
         days = left // timedelta(days=1)
         until = f"{release.since + LIFE:%Y-%m-%d}"
         fate = (
@@ -41,9 +59,16 @@ def warnings(world: World, now: datetime) -> Iterator[str]:
             else f"since {until} GitHub may give it no jobs"
         )
         yield (
-            f"Pool {name}: the image holds actions runner {world.versions[name]} and GitHub expects "
-            f"{release.version}; {fate}: {MEND}."
+            f"Pool {name}: the image holds actions runner {held(pool, world)} and GitHub expects "
+            f"{release.version}; {fate}: {mend(pool)}."
         )
+
+
+def mend(pool: Pool) -> str:
+    """Return what is to be done about an old runner in the image of *pool*."""
+    if pool.prepare:
+        return "a newer one is installed as soon as a slot is free; `cidermill image list` says why it is not"
+    return MEND
 
 
 def _parts(version: str) -> tuple[int, ...]:

@@ -36,15 +36,26 @@ class VM:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What was done to a base that we prepared."""
+
+    at: datetime
+    runner_version: str
+    runner_dir: str
+    script: str | None  # the digest of the operator's script; None: there was none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """A local VM made from an image of a registry; launches clone the newest of their image."""
+    """A local VM made from an image; launches clone the newest prepared one of their image, else the newest as it is."""
 
     name: str
     image: str  # as pools name it; empty: no image is known to be it
-    digest: str  # 64 hex digits, or as many as are known
-    age: int  # 0: what the image is, as far as we asked; 1: what it was before that; …
-    asked_at: datetime  # when the registry was last asked what the image is
+    digest: str  # of the image: 64 hex digits, or as many as are known
+    age: int  # 0: the newest of its kind, as far as we asked; 1: the one before that; …
+    asked_at: datetime  # when the registry was last asked what the image is; when a prepared one was made
     size_gb: float = 0.0  # shared with its clones
+    made: Made | None = None  # None: as the image is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +67,8 @@ class HostLook:
     free_disk_gb: float
     images: frozenset[str] = frozenset()  # configured images that can be cloned at once
     bases: tuple[Base, ...] = ()  # one for each image that has it
+    # By image that can be cloned: its digest, or what is another whenever a local VM was rebuilt, or ran.
+    digests: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None  # running VMs the host allows in all; None: only slots limit
 
 
@@ -140,7 +153,7 @@ class Demand:
 class Cooldown:
     """Failures of one kind in one scope, and when the next try may be made."""
 
-    scope: str  # "host", "pool:NAME", "class:POOL:TARGET", "image:IMAGE", "refresh:IMAGE"
+    scope: str  # "host", "pool:NAME", "class:POOL:TARGET", "image:IMAGE", "refresh:IMAGE", "prepare:IMAGE"
     reason: str  # a short code
     detail: str  # one sentence for people
     failures: int
@@ -189,6 +202,7 @@ class World:
     image_keep: int = 1  # digests kept of an image beside the present one
     to_refresh: frozenset[str] = frozenset()  # images that an operator wants asked about now
     to_drop: frozenset[str] = frozenset()  # bases that an operator wants removed
+    to_prepare: frozenset[str] = frozenset()  # images whose base an operator wants prepared now
     draining: bool = False
     demand: tuple[Demand, ...] = ()
     runners: tuple[Runner, ...] = ()  # every live one, and those gone whose registration is still owed

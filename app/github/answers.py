@@ -17,11 +17,12 @@ from githubkit.response import Response
 from app.domain.hearing import LogEntry
 from app.domain.jobs import JobStatus, Source, WorkflowJobEvent
 from app.domain.world import Registration, RunnerGroup
+from app.github.downloads import Offer
 from app.github.webhook import event_of, job_event
 from app.ports import GitHubUnavailable, JitConfig, Minted, Run
 
 SUBSCRIPTION = "workflow_job"
-RUNNER_PACKAGE = re.compile(r"-(\d+\.\d+\.\d+)\.")
+RUNNER_PACKAGE = re.compile(r"[A-Za-z0-9_-]+-(\d+\.\d+\.\d+)\.tar\.gz", re.ASCII)
 RUNNER_PERMISSIONS = ("organization_self_hosted_runners", "administration")
 
 
@@ -204,13 +205,20 @@ def logged_event(response: Response[Any]) -> WorkflowJobEvent | None:
     return event_of(payload) if isinstance(payload, dict) else None
 
 
-def expected_version(response: Response[Any]) -> str:
-    """Return the version of the runner that GitHub offers for a Mac with Apple silicon."""
+def offered(response: Response[Any]) -> Offer:
+    """Return the runner that GitHub offers for a Mac with Apple silicon (docs/contracts/github.md §4.4)."""
     for row in listed(response, "packages"):
         if (row.get("os"), row.get("architecture")) == ("osx", "arm64"):
-            found = RUNNER_PACKAGE.search(_text(row, "filename"))
+            found = RUNNER_PACKAGE.fullmatch(_text(row, "filename"))
             if found is not None:
-                return found[1]
+                checksum, token = row.get("sha256_checksum"), row.get("temp_download_token")
+                return Offer(
+                    version=found[1],
+                    file_name=found[0],
+                    url=_text(row, "download_url"),
+                    sha256=checksum.lower() if isinstance(checksum, str) and checksum else None,
+                    token=token if isinstance(token, str) and token else None,
+                )
     raise _unreadable("no runner for osx/arm64")
 
 

@@ -22,12 +22,13 @@ from app.domain.pools import Target
 from app.domain.world import Registration, RunnerGroup
 from app.github import answers, routes
 from app.github.auth import AppCredentials, TokenCredentials
+from app.github.downloads import Downloads, Offer
 from app.github.errors import Denied, mint_refusal, refusal, removal_refusal
 from app.github.retry import again
 from app.github.session import Session, connect
 from app.github.sessions import Sessions
 from app.metrics import Metrics
-from app.ports import GitHubRefused, Minted, NotFound, Release, Run
+from app.ports import GitHubRefused, Minted, NotFound, Package, Release, Run
 
 T = TypeVar("T")
 
@@ -43,6 +44,7 @@ class GitHubClient:
         ca_path: Path | None,
         api_version: str,
         metrics: Metrics,
+        downloads: Path,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -50,6 +52,7 @@ class GitHubClient:
         self._metrics = metrics
         connection = connect(api_url=api_url, ca_path=ca_path, api_version=api_version, transport=transport)
         self._sessions = Sessions(credentials, connection, metrics=metrics, clock=clock)
+        self._downloads = Downloads(downloads, tls=connection.tls, transport=transport)
 
     async def __aenter__(self) -> Self:
         """Open the connection."""
@@ -199,10 +202,7 @@ class GitHubClient:
     async def latest_runner(self, target: Target) -> Release:
         """Return the version of the actions runner that GitHub expects of a Mac, and when it was published."""
         with self._metrics.github_call("latest_runner"):
-            packages = await self._read(
-                target, "list the runner's packages", lambda github: routes.downloads(github, target)
-            )
-            expected = answers.expected_version(packages)
+            expected = (await self._offer(target)).version
             try:
                 release = await self._read(
                     target,
@@ -212,6 +212,17 @@ class GitHubClient:
             except (NotFound, GitHubRefused):
                 return Release(version=expected, published_at=None)  # a GitHub Enterprise Server has no such
             return Release(version=expected, published_at=answers.published(release))
+
+    async def runner_package(self, target: Target) -> Package:
+        """Bring the actions runner that GitHub expects of a Mac to this host; see :meth:`app.ports.GitHub.runner_package`."""
+        with self._metrics.github_call("runner_package"):
+            return await self._downloads.package(await self._offer(target))
+
+    async def _offer(self, target: Target) -> Offer:
+        packages = await self._read(
+            target, "list the runner's packages", lambda github: routes.downloads(github, target)
+        )
+        return answers.offered(packages)
 
     async def whoami(self) -> str:
         """Prove the credentials; see :meth:`app.ports.GitHub.whoami`."""

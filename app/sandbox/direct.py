@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TypeVar
 
 from app.domain.hearing import LogEntry
@@ -24,6 +25,7 @@ from app.ports import (
     Minted,
     NameTaken,
     NotFound,
+    Package,
     Release,
     Run,
     RunnerBusy,
@@ -201,6 +203,16 @@ class DirectGitHub:
             return Release(version=expected.version, published_at=expected.published_at)
 
         return await self._call("latest_runner", work)
+
+    async def runner_package(self, target: Target) -> Package:
+        """Return the runner that GitHub expects; there is no file behind it."""
+
+        def work() -> Package:
+            self._allow(target, "read")
+            version = self.model.runners.expected.version
+            return Package(version=version, archive=Path("nowhere"), sha256="0" * 64)
+
+        return await self._call("runner_package", work)
 
     def headroom(self, target: Target) -> float:
         """Return that the quota is whole: no calls are counted here."""

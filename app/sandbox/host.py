@@ -15,10 +15,11 @@ from pathlib import Path
 
 from app.domain.images import is_remote
 from app.domain.pools import Names, Pool
-from app.domain.world import VM, Base, GuestLook, HostLook, VMState
-from app.ports import GuestFacts, JitConfig, VMError, VMTimeout
+from app.domain.world import VM, Base, GuestLook, HostLook, Made, VMState
+from app.ports import GuestFacts, JitConfig, Package, VMError, VMTimeout
 
 HOST_LIMIT = 2
+RUNNER_VERSION = "2.336.0"  # of the runner that an image holds, unless it has none
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class HostFaults:
 
     look: list[VMError] = field(default_factory=list)
     prepare: list[VMError] = field(default_factory=list)
+    make_base: list[VMError] = field(default_factory=list)
     drop_base: list[VMError] = field(default_factory=list)
     start: list[VMError] = field(default_factory=list)
     deliver: list[VMError] = field(default_factory=list)
@@ -61,6 +63,10 @@ class ModelHost:
         self.pulled: dict[str, tuple[str, ...]] = {}  # what each is here, and was, newest first
         self.asked_at: dict[str, datetime] = {}
         self.base_gb = 20.0
+        self.made: dict[str, tuple[str, Made]] = {}  # by image: what it was, and what was done to it
+        self.bare: set[str] = set()  # images without a runner
+        self.built: dict[str, int] = {}  # by local image: how often it was built anew
+        self.prepare_seconds = 0.0
         self.pull_seconds = 0.0
         self.faults = HostFaults()
         self.boot_seconds = boot_seconds
@@ -96,7 +102,8 @@ class ModelHost:
             vms=listed,
             free_disk_gb=self.free_disk_gb,
             images=frozenset(self.images),
-            bases=tuple(self._bases()),
+            bases=(*self._bases(), *self._prepared()),
+            digests={image: self._digest(image) for image in self.images},
             limit=self.limit,
         )
 
@@ -112,9 +119,57 @@ class ModelHost:
         self.pulled[image], self.asked_at[image] = (digest, *older), self._clock()
         return f"{image}@sha256:{digest}"
 
+    async def make_base(self, name: str, spec: Pool, package: Package) -> None:
+        """Prepare a base in a VM, which becomes it."""
+        self._spend("make_base")
+        if spec.image not in self.images:
+            msg = f"{spec.image} is not here"
+            raise VMError(msg, reason="image_missing")
+        digest = self._digest(spec.image)
+        vm = self._power_on(name)
+        await self._boot(name, spec)
+        await asyncio.sleep(self.prepare_seconds)
+        if self.vms.get(name) is not vm or vm.state is not VMState.RUNNING:
+            msg = f"{name} ended while a base was prepared in it"
+            raise VMError(msg, reason=vm.ending or "vm_ended")
+        self.end(name)
+        del self.vms[name]
+        self.made[spec.image] = (
+            digest,
+            Made(
+                at=self._clock(),
+                runner_version=package.version,
+                runner_dir=spec.runner_dir,
+                script=spec.prepare_script.digest if spec.prepare_script else None,
+            ),
+        )
+
+    def _digest(self, image: str) -> str:
+        if image in self.pulled:
+            return self.pulled[image][0]
+        return f"{self.built.get(image, 0):064x}"
+
+    def _prepared(self) -> Iterator[Base]:
+        for image, (digest, made) in self.made.items():
+            name = Names("mini").prepared(digest[:12], f"{made.at:%y%m%d%H%M%S}")
+            yield Base(
+                name=name,
+                image=image,
+                digest=digest,
+                age=0,
+                asked_at=made.at,
+                size_gb=self.base_gb,
+                made=made,
+            )
+
     async def drop_base(self, name: str, in_use: frozenset[str]) -> None:
         """Remove a base."""
         self._spend("drop_base")
+        for base in [base for base in self._prepared() if base.name == name]:
+            if base.image in in_use:
+                msg = f"{name} is what launches from {base.image} clone"
+                raise VMError(msg, reason="base_in_use")
+            del self.made[base.image]
         for image, digests in list(self.pulled.items()):
             if image in in_use and _base(digests[0]) == name:
                 msg = f"{name} is what {image} is now"
@@ -141,26 +196,21 @@ class ModelHost:
         self._spend("start")
         vm = self.vms.get(name)
         if vm is None:
-            vm = self.vms[name] = ModelVM(name)
-            if len(self.running) >= self.limit:
-                msg = "The number of VMs exceeds the system limit"
-                raise VMError(msg, reason="vm_limit", host_wide=True)
-            vm.state = VMState.RUNNING
-            self.most_running = max(self.most_running, len(self.running))
+            vm = self._power_on(name)
         elif vm.state is not VMState.RUNNING:
             msg = f"{name} exists and does not run"
             raise VMError(msg, reason="interrupted")
-        try:
-            async with asyncio.timeout(spec.boot_timeout.total_seconds()):
-                await asyncio.sleep(self.boot_seconds)
-        except TimeoutError as error:
-            msg = f"{name} did not answer in time"
-            raise VMTimeout(msg, reason="boot_timeout") from error
+        await self._boot(name, spec)
         if vm.state is not VMState.RUNNING:
             msg = f"{name} ended while booting"
             raise VMError(msg, reason=vm.ending or "vm_ended")
+        made = self.made.get(spec.image) if spec.prepare else None
+        if made is None and spec.image in self.bare:
+            msg = f"{spec.image} holds no actions runner"
+            raise VMError(msg, reason="runner_missing")
         vm.ready = True
-        return GuestFacts(image=f"{spec.image}@sha256:model", runner_version="2.336.0")
+        version = made[1].runner_version if made else RUNNER_VERSION
+        return GuestFacts(image=f"{spec.image}@sha256:model", runner_version=version)
 
     async def deliver(self, name: str, spec: Pool, jit: JitConfig) -> None:
         """Start the runner in a guest, once."""
@@ -218,6 +268,23 @@ class ModelHost:
 
     async def close(self) -> None:
         """Leave everything as it is."""
+
+    def _power_on(self, name: str) -> ModelVM:
+        vm = self.vms[name] = ModelVM(name)
+        if len(self.running) >= self.limit:
+            msg = "The number of VMs exceeds the system limit"
+            raise VMError(msg, reason="vm_limit", host_wide=True)
+        vm.state = VMState.RUNNING
+        self.most_running = max(self.most_running, len(self.running))
+        return vm
+
+    async def _boot(self, name: str, spec: Pool) -> None:
+        try:
+            async with asyncio.timeout(spec.boot_timeout.total_seconds()):
+                await asyncio.sleep(self.boot_seconds)
+        except TimeoutError as error:
+            msg = f"{name} did not answer in time"
+            raise VMTimeout(msg, reason="boot_timeout") from error
 
     def _up(self, name: str) -> ModelVM:
         vm = self.vms.get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from math import ceil
 from typing import TypeVar
@@ -13,6 +14,7 @@ from app.sandbox.github_links import stamp
 from app.sandbox.github_shapes import Json
 from app.sandbox.github_values import AccountKind, ApiError, Installation, Run
 from app.sandbox.http_call import Call, Reply
+from app.sandbox.runner import runner_archive
 
 T = TypeVar("T")
 
@@ -235,9 +237,10 @@ def answer_downloads(call: Call) -> Reply:
     """Answer the runner version that GitHub expects."""
     version = call.model.runners.expected.version
     name = f"actions-runner-osx-arm64-{version}.tar.gz"
-    url = f"https://github.com/actions/runner/releases/download/v{version}/{name}"
+    url = f"{call.model.shapes.web_url}/actions/runner/releases/download/v{version}/{name}"
     download = {"os": "osx", "architecture": "arm64", "download_url": url, "filename": name}
-    return Reply(body=[download])
+    checksum = hashlib.sha256(runner_archive(version)).hexdigest()
+    return Reply(body=[download | {"sha256_checksum": checksum}])
 
 
 def answer_release(call: Call) -> Reply:

@@ -1,6 +1,6 @@
 """The pages of the sandbox's GitHub that making and installing an App needs (docs/contracts/github.md §3.5).
 
-Whoever opens them is logged in as the sandbox's maintainer, who may do anything everywhere.
+And the one download there is, the actions runner's, which as GitHub's leads to another place first. Whoever opens them is logged in as the sandbox's maintainer, who may do anything everywhere.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 from app.sandbox.github import ModelGitHub
 from app.sandbox.github_manifest import read_manifest
 from app.sandbox.github_values import Account, ApiError
+from app.sandbox.runner import runner_archive
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -38,6 +39,8 @@ class WebFace:
             Route("/settings/apps/manifest", _told(self.confirm), methods=["POST"]),
             Route("/apps/{slug}/installations/new", _told(self.choose), methods=["GET"]),
             Route("/apps/{slug}/installations/new", _told(self.install), methods=["POST"]),
+            Route("/actions/runner/releases/download/v{version}/{name}", _moved, methods=["GET"]),
+            Route("/_assets/{version}/{name}", _archive, methods=["GET"]),
         ]
 
     async def offer(self, request: Request) -> Response:
@@ -105,6 +108,15 @@ class WebFace:
 
     def _names(self, owner: Account) -> list[str]:
         return [r.full_name for r in self._model.accounts.repositories.values() if r.owner is owner]
+
+
+async def _moved(request: Request) -> Response:
+    version, name = request.path_params["version"], request.path_params["name"]
+    return RedirectResponse(str(request.url.replace(path=f"/_assets/{version}/{name}")), 302)
+
+
+async def _archive(request: Request) -> Response:
+    return Response(runner_archive(request.path_params["version"]), media_type="application/octet-stream")
 
 
 def _told(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

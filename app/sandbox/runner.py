@@ -7,7 +7,11 @@ run by themselves.
 
 from __future__ import annotations
 
+import gzip
+import io
 import sys
+import tarfile
+from functools import cache
 from pathlib import Path
 
 VERSION = "2.336.0"
@@ -73,3 +77,15 @@ def runner_files(python: str = sys.executable, *, version: str = VERSION) -> dic
         "bin/Runner.Listener": (listener, 0o755),
         **{path: ((here / name).read_text(encoding="utf-8"), 0o644) for path, name in PARTS.items()},
     }
+
+
+@cache
+def runner_archive(version: str) -> bytes:
+    """Return the runner as GitHub offers it for download, the same bytes each time."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        for path, (text, mode) in sorted(runner_files(version=version).items()):
+            entry = tarfile.TarInfo(f"./{path}")
+            entry.size, entry.mode = len(text.encode()), mode
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return gzip.compress(plain.getvalue(), mtime=0)

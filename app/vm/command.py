@@ -24,6 +24,7 @@ from app.vm.process import Result, run
 from app.vm.refusals import FAILED, LATE, refusal
 
 MINIMUM = (2, 28, 3)  # exec without a terminal is safe from here on; 2.33.0 is recommended
+SHARE = "cidermill"  # the directory's name in the guest, below "/Volumes/My Shared Files"
 UNREADABLE = Cause(
     "list_unreadable",
     "the output of `tart list` cannot be read: is this version of tart supported? See `tart --version`",
@@ -105,10 +106,11 @@ class Tart:
         """Give a stopped VM a MAC address of its own: every copy of an OCI image carries the same one."""
         await self._do("set", name, "--random-mac", timeout=self.limits.quick)
 
-    def run_argv(self, name: str, spec: Pool) -> list[str]:
-        """Return the command that is the VM while it lives."""
+    def run_argv(self, name: str, spec: Pool, share: Path | None = None) -> list[str]:
+        """Return the command that is the VM while it lives; its guest may read what is in the directory *share*."""
+        shares = [f"--dir={SHARE}:{share}:ro"] if share else []
         return [
-            self.program, "run", "--no-graphics", "--no-audio", "--no-clipboard", *_network(spec), name,
+            self.program, "run", "--no-graphics", "--no-audio", "--no-clipboard", *_network(spec), *shares, name,
         ]  # fmt: skip
 
     def exec_argv(self, name: str, command: Sequence[str], *, stdin: bool = False) -> list[str]:
@@ -140,6 +142,10 @@ class Tart:
         if result.code not in {0, 2}:
             raise refusal("delete", result)
         return True
+
+    async def rename(self, name: str, new: str) -> None:
+        """Give a stopped VM another name, which none has."""
+        await self._do("rename", name, new, timeout=self.limits.quick)
 
     async def pull(self, image: str) -> None:
         """Pull an image; contacts the registry even when it is there already."""

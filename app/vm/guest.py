@@ -26,6 +26,7 @@ GUARD_DIR = '"${CIDERMILL_GUARD_DIR:-/opt/cidermill}/$1/'
 
 SET_UP = re.compile(r"^cidermill-set-up version=(.*)$", re.MULTILINE)
 VERSION = re.compile(r"\d+(\.\d+){1,3}", re.ASCII)
+NO_RUNNER = re.compile(r"^cidermill-no-runner$", re.MULTILINE)
 REFUSED = re.compile(r"^cidermill-refused (.+)$", re.MULTILINE)
 DELIVERED = re.compile(r"^cidermill-delivered(-before)?$", re.MULTILINE)
 HELD = re.compile(r"^cidermill-held$", re.MULTILINE)
@@ -38,7 +39,8 @@ FOLLOW = ("/bin/sh", "-c", 'exec tail -n +1 -F "$HOME/.cidermill/runner.log"')
 
 
 @cache
-def _script(name: str) -> str:
+def script(name: str) -> str:
+    """Return the text of a script."""
     return (SCRIPTS / name).read_text(encoding="ascii")
 
 
@@ -50,12 +52,12 @@ def setup_command(name: str, spec: Pool, now: datetime) -> tuple[str, ...]:
 
 def setup_input(spec: Pool) -> bytes:
     """Return the script that prepares a guest, with the files it installs and the pool's rule for jobs."""
-    files = {name: (_script(name), "0755") for name in INSTALLED}
+    files = {name: (script(name), "0755") for name in INSTALLED}
     files["repositories"] = (_patterns(spec.repositories), "0644")
     files["forks"] = (f"{spec.forks}\n", "0644")
     blocks = [f"install_file {name} {mode} <<'{END}'\n{text}{END}\n" for name, (text, mode) in files.items()]
     # In braces, so that the shell has read all of it before the first command could eat the rest.
-    return "".join(["{\n", _script("setup.sh"), *blocks, "finish\n}\n"]).encode("ascii")
+    return "".join(["{\n", script("setup.sh"), *blocks, "finish\n}\n"]).encode("ascii")
 
 
 def _patterns(repositories: Sequence[str]) -> str:
@@ -66,8 +68,14 @@ def _patterns(repositories: Sequence[str]) -> str:
     return "".join(f"{pattern.lower()}\n" for pattern in repositories)
 
 
-def runner_version(output: str) -> str | None:
+def runner_version(output: str, spec: Pool) -> str | None:
     """Return the runner's version that a set-up guest told; None: it did not know. Raises VMError."""
+    if NO_RUNNER.search(output):
+        msg = (
+            f"the image holds no actions runner in {spec.runner_dir}: set runner_dir to where it is, or leave prepare on, "
+            "which installs one; once the image holds one, `cidermill reconcile`"
+        )
+        raise VMError(msg, reason="runner_missing")
     refused = REFUSED.search(output)
     if refused:
         why = "".join(filter(str.isprintable, refused[1][:300]))

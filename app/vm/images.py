@@ -9,6 +9,7 @@ clone the new base from the moment it is whole; the one before stays until it is
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -37,11 +38,21 @@ class Images:
 
     def clonable(self, vms: Iterable[Listed]) -> frozenset[str]:
         """Return the images that can be cloned at once, given what the host lists."""
-        stopped = {
-            vm.name for vm in vms if vm.state is VMState.STOPPED and not self._names.is_runner(vm.name)
-        }
-        pulled = {image for image, known in self._known.items() if self._base(known.digests[0]) in stopped}
-        return frozenset(stopped | pulled)
+        stopped = self._stopped(vms)
+        return frozenset(stopped | self._pulled(stopped))
+
+    def digests(self, vms: Iterable[Listed]) -> dict[str, str]:
+        """Return, for each image that can be cloned at once, what tells whether it is another one by now."""
+        stopped = self._stopped(vms)
+        own = {name for name in stopped if not self._names.is_base(name)}
+        found = {name: digest for name in own if (digest := _content(self._tart.home / "vms" / name))}
+        return found | {image: self._known[image].digests[0] for image in self._pulled(stopped)}
+
+    def _stopped(self, vms: Iterable[Listed]) -> set[str]:
+        return {vm.name for vm in vms if vm.state is VMState.STOPPED and not self._names.is_runner(vm.name)}
+
+    def _pulled(self, stopped: set[str]) -> set[str]:
+        return {image for image, known in self._known.items() if self._base(known.digests[0]) in stopped}
 
     def bases(self, vms: Iterable[Listed], at: datetime) -> tuple[Base, ...]:
         """Return the bases among what the host lists, once for each image that is or was it; *at* is now."""
@@ -61,7 +72,8 @@ class Images:
             for age, digest in enumerate(known.digests)
             if self._base(digest) == vm.name
         ]
-        left = Base(name=vm.name, image="", digest=vm.name[-SHORT:], age=0, asked_at=at, size_gb=vm.size_gb)
+        digest = vm.name.removeprefix(self._names.base(""))[:SHORT]
+        left = Base(name=vm.name, image="", digest=digest, age=0, asked_at=at, size_gb=vm.size_gb)
         return found or [left]
 
     def source(self, image: str) -> str:
@@ -74,10 +86,18 @@ class Images:
             raise VMError(msg, reason=IMAGE_MISSING.code)
         return self._base(known.digests[0])
 
-    def exactly(self, image: str) -> str:
-        """Return what *image* is as exactly as we know: with its digest, where it was pulled."""
+    def digest(self, image: str) -> str:
+        """Return what *image* is now; see :meth:`digests`. Raises VMError."""
         known = self._known.get(image)
-        return f"{image.partition('@')[0]}@sha256:{known.digests[0]}" if known else image
+        found = known.digests[0] if known else _content(self._tart.home / "vms" / image)
+        if found is None:
+            raise _unusable(image, None)
+        return found
+
+    def exactly(self, image: str, digest: str | None = None) -> str:
+        """Return what *image* is as exactly as we know: with its digest (or the one given), where it was pulled."""
+        known = self._known.get(image)
+        return f"{image.partition('@')[0]}@sha256:{digest or known.digests[0]}" if known else image
 
     async def prepare(self, image: str) -> str:
         """Make *image* as it is now clonable, and return its name with the digest. Raises VMError."""
@@ -147,6 +167,15 @@ class Images:
         return self._names.base(digest[:SHORT])
 
 
+def _content(vm: Path) -> str | None:
+    """Return what is another whenever a local VM was built anew, or ran: no disk of some 50 GB is read for it."""
+    try:
+        disk = (vm / "disk.img").stat()
+    except OSError:
+        return None  # it has just gone
+    return hashlib.sha256(f"{disk.st_ino} {disk.st_size} {disk.st_mtime_ns}".encode()).hexdigest()
+
+
 def _repository(image: str) -> str:
     """Return the name without tag and digest; a colon before the last slash is a port's."""
     place, slash, name = image.partition("@")[0].rpartition("/")
@@ -155,12 +184,15 @@ def _repository(image: str) -> str:
 
 def _check_stopped(image: str, states: Mapping[str, VMState]) -> None:
     state = states.get(image)
-    if state is VMState.STOPPED:
-        return
+    if state is not VMState.STOPPED:
+        raise _unusable(image, state)
+
+
+def _unusable(image: str, state: VMState | None) -> VMError:
     if state is None:
         text = f"there is no local VM called {image}: build it with packer, or name an image of a registry"
     elif state is VMState.SUSPENDED:
         text = f"the local VM {image} is suspended: shut it down, `tart stop {image}` drops what it holds"
     else:
         text = f"the local VM {image} is running: shut it down, an image is cloned only while it is stopped"
-    raise VMError(text, reason=IMAGE_MISSING.code)
+    return VMError(text, reason=IMAGE_MISSING.code)

@@ -19,6 +19,10 @@ class Limits:
     probe: float = 10.0  # one try to reach a guest; tart itself sets no limit
     set_up: float = 60.0
     deliver: float = 30.0
+    install: float = 600.0  # the runner into a guest: some 200 MB are copied and unpacked
+    script: float = 3600.0  # the operator's own
+    finish: float = 300.0  # the runner's warm-up, and tidying
+    shut_down: float = 120.0  # from within; macOS asks its programs first
     break_off: float = 1.0  # for a VM's end to be known after its guest has broken off
     stop: int = 5  # for tart to end a VM, then it kills
     lost: float = 30.0  # until a process that does not stop is killed; twice that, and it is given up for now

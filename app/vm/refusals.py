@@ -83,6 +83,7 @@ FAILED = {
     "set": Cause("set_failed", "look at the pool's cpu, memory_mib and disk_gb"),
     "stop": Cause("stop_failed", "its process is ended without tart"),
     "delete": Cause("delete_failed", "it is tried again: look at the VM's directory below TART_HOME/vms"),
+    "rename": Cause("rename_failed", "look at TART_HOME/vms: what is there, and may we change it"),
     "pull": Cause("pull_failed", "look at the network and the registry; it is tried again"),
     "fqn": Cause("fqn_failed", "pull the image by hand: `tart pull IMAGE`"),
 }
@@ -100,6 +101,9 @@ LATE = {
     "stop": Cause("stop_timeout", "its process is ended without tart"),
     "delete": Cause(
         "delete_timeout", "it is tried again: look at the load of the Mac and the disk of TART_HOME"
+    ),
+    "rename": Cause(
+        "rename_timeout", "look at the load of the Mac and the disk of TART_HOME", host_wide=True
     ),
     "pull": Cause("pull_timeout", "pull the image by hand: `tart pull IMAGE`"),
     "fqn": Cause("fqn_timeout", "look at the load of the Mac and the disk of TART_HOME", host_wide=True),

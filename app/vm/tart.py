@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
 import structlog
 
 from app.domain.pools import Names, Pool
 from app.domain.world import VM, GuestLook, HostLook, VMState
-from app.ports import GuestFacts, JitConfig, VMError, VMTimeout
+from app.ports import GuestFacts, JitConfig, Package, VMError
 from app.vm import guest
+from app.vm.bases import Bases
+from app.vm.booting import Booting, boot_timeout
 from app.vm.causes import GUEST_SILENT
 from app.vm.command import Listed, Tart
 from app.vm.follow import Follower
@@ -32,10 +32,8 @@ from app.vm.trouble import told_as_vm_error
 from app.vm.watch import Watch, Watched
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 APPLE_LIMIT = 2  # running macOS guests on one Mac
-BETWEEN_PROBES = 0.2  # s
 NEEDED = ("config.json", "disk.img", "nvram.bin")  # without one of them tart does not list a VM
 
 
@@ -58,6 +56,8 @@ class TartBackend:
         self._watch = Watch(self._vms, self._ended)
         self._removal = Removal(tart, self._watch)
         self._follower = Follower()
+        self._booting = Booting(tart, self._watch, self._runners)
+        self._bases = Bases(tart, names, state_dir, self._images, self._booting, self._follower, clock)
         self._about: dict[str, list[str]] = {}
 
     async def look(self) -> HostLook:
@@ -69,7 +69,7 @@ class TartBackend:
             for vm in listed:
                 if vm.state is VMState.RUNNING and self._names.is_runner(vm.name):
                     self._watch.find(vm.name)
-                    cut(self._run_log(vm.name))
+                    cut(self._booting.run_log(vm.name))
             places = [place for place in (self._tart.home, self._vms) if place.is_dir()]  # maybe two volumes
             free = min(shutil.disk_usage(place).free for place in places or [self._tart.home])
         return HostLook(
@@ -77,7 +77,8 @@ class TartBackend:
             vms=tuple(self._seen(vm) for vm in listed),
             free_disk_gb=free / 1e9,
             images=self._images.clonable(listed),
-            bases=self._images.bases(listed, at),
+            bases=self._bases.listed(listed, at),
+            digests=self._images.digests(listed),
             limit=APPLE_LIMIT,
         )
 
@@ -108,91 +109,44 @@ class TartBackend:
         """Pull the image and make its base."""
         return await self._images.prepare(image)
 
+    async def make_base(self, name: str, spec: Pool, package: Package) -> None:
+        """Prepare the base of a pool's image."""
+        await self._bases.make(name, spec, package)
+
     async def drop_base(self, name: str, in_use: frozenset[str]) -> None:
         """Remove a base."""
-        await self._images.drop(name, in_use)
+        if not await self._bases.drop(name, in_use):
+            await self._images.drop(name, in_use)
 
     async def start(self, name: str, spec: Pool) -> GuestFacts:
         """Boot a fresh VM, or go on waiting for one of that name that runs."""
-        limit = spec.boot_timeout.total_seconds()
         stage = "clone"
         troubles: list[VMError] = []
         now = asyncio.get_running_loop().time
         began = now()
+        booting = self._booting
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(spec.boot_timeout.total_seconds()):
                 process = self._watch.find(name)
                 if process is None:
-                    await self._clone(name, spec)
-                    process = self._launch(name, spec)
-                image = self._images.exactly(spec.image)
+                    await booting.clone(lambda: self._bases.source(spec), name, spec)
+                    process = booting.launch(name, spec)
+                image = self._bases.exactly(spec)
                 stage = "boot"
                 cloned = now()
-                await self._while_it_lives(name, process, self._until_it_answers(name, troubles))
+                await booting.while_it_lives(name, process, booting.until_it_answers(name, troubles))
                 stage = "set-up of the guest"
                 booted = now()
-                version = await self._while_it_lives(name, process, self._set_up(name, spec, process))
+                version = await booting.while_it_lives(name, process, self._set_up(name, spec, process))
         except TimeoutError as error:
             if troubles:
                 raise troubles[-1] from error
-            msg = (
-                f"{name}: the {stage} did not end within boot_timeout = {limit:.0f} s: raise it if the Mac is just "
-                "slow, else try the image by hand"
-            )
-            raise VMTimeout(msg, reason="boot_timeout") from error
+            raise boot_timeout(name, stage, spec) from error
         self._about[name] = [
             f"VM {name}, a fresh clone of {image}",
             f"cloned in {cloned - began:.1f} s, booted in {booted - cloned:.1f} s",
         ]
         return GuestFacts(image=image, runner_version=version)
-
-    async def _clone(self, name: str, spec: Pool) -> None:
-        async with self._tart.changing:
-            # tart would replace it without a word, even where it runs.
-            if (self._vms / name).exists():
-                msg = (
-                    f"a VM called {name} exists and does not run: names are never used again, and the next launch "
-                    "takes another"
-                )
-                raise VMError(msg, reason="interrupted")
-            await self._tart.clone(self._images.source(spec.image), name)
-        await self._tart.configure(name, spec)
-
-    def _launch(self, name: str, spec: Pool) -> Watched:
-        log_file = self._run_log(name)
-        argv = self._tart.run_argv(name, spec)
-        with told_as_vm_error(f"cannot keep the output of {name} in {log_file.parent}"):
-            log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return self._watch.spawn(name, argv, env=self._tart.env, log=log_file)
-
-    async def _while_it_lives(self, name: str, process: Watched, work: Coroutine[Any, Any, T]) -> T:
-        """Return what *work* does, or raise why the VM ended meanwhile; tart may take long to notice."""
-        working, ending = asyncio.create_task(work), asyncio.create_task(process.ended.wait())
-        try:
-            await asyncio.wait((working, ending), return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                return working.result()
-            raise self._ended_early(name)
-        finally:
-            working.cancel()
-            ending.cancel()
-            await asyncio.gather(working, ending, return_exceptions=True)
-
-    async def _until_it_answers(self, name: str, troubles: list[VMError]) -> None:
-        """Ask until the guest answers. What keeps us from asking may pass, and is left in *troubles* if it lasts."""
-        while True:
-            try:
-                result = await self._tart.exec(name, guest.TRUE, timeout=self._limits.probe)
-                troubles.clear()
-                if result.code == 0:
-                    return
-            except VMTimeout:
-                troubles.clear()
-            except VMError as error:
-                if not error.host_wide:
-                    raise
-                troubles[:] = [error]
-            await asyncio.sleep(BETWEEN_PROBES)
 
     async def _set_up(self, name: str, spec: Pool, process: Watched) -> str | None:
         command = guest.setup_command(name, spec, self._clock())
@@ -200,23 +154,11 @@ class TartBackend:
             result = await self._tart.exec(
                 name, command, timeout=self._limits.set_up, stdin=guest.setup_input(spec)
             )
-            return guest.runner_version(result.out)
+            return guest.runner_version(result.out, spec)
         except VMError as error:
-            if error.reason == GUEST_SILENT.code and await self._broke_off(process):
-                raise self._ended_early(name) from error
+            if error.reason == GUEST_SILENT.code and await self._booting.broke_off(process):
+                raise self._booting.ended_early(name) from error
             raise
-
-    async def _broke_off(self, process: Watched) -> bool:
-        """Whether a guest says nothing because its VM has just ended."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.break_off):
-                await process.ended.wait()
-        return process.ended.is_set()
-
-    def _ended_early(self, name: str) -> VMError:
-        cause = cause_of(self._run_log(name))
-        msg = f"{name} ended before its guest was ready: {cause.detail}"
-        return VMError(msg, reason=cause.code, host_wide=cause.host_wide)
 
     async def deliver(self, name: str, spec: Pool, jit: JitConfig) -> None:
         """Hand the JIT config over, and follow the runner's output from then on."""
@@ -288,15 +230,12 @@ class TartBackend:
 
     def _ending(self, name: str) -> str:
         """Return how a VM ended; a guest that powered off cleanly may tell more in its runner's output."""
-        code, told = cause_of(self._run_log(name)).code, self._runners / name / "runner.log"
+        code, told = cause_of(self._booting.run_log(name)).code, self._runners / name / "runner.log"
         if code != "guest_powered_off":
             return code
         if turned_away(told):
             return "runner_too_old"
         return "worked" if worked(told) else code
-
-    def _run_log(self, name: str) -> Path:
-        return self._runners / name / "run.log"
 
 
 def _is_mac(vm: Path) -> bool:

@@ -36,7 +36,7 @@ from app.domain.runners import Runner
 from app.domain.world import Registration, RunnerGroup
 from app.main import ROUTERS
 from app.metrics import Metrics, WorldCollector
-from app.ports import JitConfig, Minted, NotFound, Release, Run, RunnerBusy
+from app.ports import JitConfig, Minted, NotFound, Package, Release, Run, RunnerBusy
 from app.reconcile import Reconciler, Setup, replace_pools
 from app.sandbox.host import ModelHost, ModelVM
 from tests.builders import NOW, a_pool
@@ -55,6 +55,7 @@ class SmallGitHub:
     listed: dict[Target, dict[str, Registration]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     numbers: Iterator[int] = field(default_factory=lambda: count(100))
+    expected: str = "2.336.0"  # the version of the actions runner
 
     async def mint(self, target: Target, *, name: str, labels: tuple[str, ...], group_id: int) -> Minted:
         del labels, group_id
@@ -117,7 +118,12 @@ class SmallGitHub:
 
     async def latest_runner(self, target: Target) -> Release:
         del target
-        return Release(version="2.336.0", published_at=None)
+        return Release(version=self.expected, published_at=None)
+
+    async def runner_package(self, target: Target) -> Package:
+        del target
+        self.calls["runner_package"] += 1
+        return Package(version=self.expected, archive=Path("nowhere"), sha256="0" * 64)
 
     def headroom(self, target: Target) -> float:
         del target

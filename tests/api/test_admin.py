@@ -54,7 +54,14 @@ async def test_slots(server: Server) -> None:
     runner = await server.idle_runner()
     first, second = await server.get("/api/v1/slots")
     assert when(first.pop("since")) == runner.since
-    assert first == {"slot": "1", "state": "idle", "runner": runner.name, "pool": "mac", "held_until": None}
+    assert first == {
+        "slot": "1",
+        "state": "idle",
+        "runner": runner.name,
+        "pool": "mac",
+        "held_until": None,
+        "preparing": None,
+    }
     assert second == {
         "slot": "2",
         "state": "free",
@@ -62,6 +69,7 @@ async def test_slots(server: Server) -> None:
         "pool": None,
         "since": None,
         "held_until": None,
+        "preparing": None,
     }
 
 

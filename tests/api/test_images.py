@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from app.ports import VMError
 from app.reconcile import replace_pools
 from tests.api.conftest import Server, when
-from tests.builders import a_pool
+from tests.builders import TARGET, a_pool
 
 IMAGE = "ghcr.io/acme/macos:latest"
 FIRST, SECOND = "a" * 64, "b" * 64
@@ -42,6 +43,7 @@ async def test_images_are_listed(pulled: Server) -> None:
         "size_gb": 20.0,
         "age": 0,
         "prunable": False,
+        "made": None,
     }
     assert remote == {
         "image": IMAGE,
@@ -52,6 +54,9 @@ async def test_images_are_listed(pulled: Server) -> None:
         "runner_versions": [],
         "asked_next": None,
         "held_up": None,
+        "preparing": None,
+        "due": None,
+        "asked": False,
         "failures": [],
     }
     assert (local["image"], local["remote"], local["ready"], local["bases"]) == ("sequoia", False, True, [])
@@ -134,3 +139,71 @@ async def test_a_schedule_is_kept(pulled: Server) -> None:
     await pulled.passes(4, seconds=1)
     assert calls["prepare"] == 2
     assert pulled.vms.pulled[IMAGE] == (SECOND, FIRST)
+
+
+async def test_prepare(server: Server) -> None:
+    """What will be done is told; the slot says what it is held for, the image what it holds, with what and since when."""
+    server.reconciler.sight.known_targets.add(TARGET)
+    await server.passes(2, seconds=1)
+    server.vms.prepare_seconds = 0.5
+    (asked,) = (await server.client.post("/api/v1/images/prepare", json={})).json()["images"]
+    assert asked == {
+        "image": "sequoia",
+        "runner_version": None,
+        "runner_dir": "~/actions-runner",
+        "script": None,
+    }
+    (image,) = await server.get("/api/v1/images")
+    assert (image["asked"], image["preparing"], image["due"]) == (True, None, None)
+    for _ in range(2):
+        await server.reconciler.turn()
+    slot, free = await server.get("/api/v1/slots")
+    assert (slot["state"], slot["preparing"], free["preparing"]) == ("claimed", "sequoia", None)
+    (runner,) = await server.get("/api/v1/runners")
+    assert (runner["purpose"], runner["name"].startswith("mini-base-")) == ("base", True)
+    (image,) = await server.get("/api/v1/images")
+    assert (image["preparing"], image["due"]) == (runner["name"], "an operator asked for it")
+    assert (await server.get("/api/v1/pools"))[0]["runners"] == {}
+    held = await server.client.post(f"/api/v1/runners/{runner['name']}/hold", json={"minutes": 5})
+    assert held.status_code == 409
+    server.vms.prepare_seconds = 0
+    await server.passes(6, seconds=1)
+    (image,) = await server.get("/api/v1/images")
+    assert (image["asked"], image["preparing"], image["due"]) == (False, None, None)
+    (base,) = image["bases"]
+    assert when(base["made"].pop("at")) <= server.clock()
+    assert base["made"] == {"runner_version": "2.336.0", "runner_dir": "~/actions-runner", "script": None}
+    assert (image["runner_versions"], base["prunable"]) == (["2.336.0"], False)
+    (free, _) = await server.get("/api/v1/slots")
+    assert free["state"] == "free"
+
+
+async def test_a_preparation_that_fails(server: Server) -> None:
+    """It is told where images are; the operator's wish is over, and launches go on."""
+    server.reconciler.sight.known_targets.add(TARGET)
+    await server.passes(2, seconds=1)
+    server.vms.faults.make_base.append(VMError("the prepare script ended with 3", reason="script_failed"))
+    await server.client.post("/api/v1/images/prepare", json={"image": "sequoia"})
+    await server.passes(6, seconds=1)
+    (image,) = await server.get("/api/v1/images")
+    (failure,) = image["failures"]
+    assert (failure["scope"], failure["reason"]) == ("prepare:sequoia", "script_failed")
+    assert (image["asked"], image["bases"]) == (False, [])
+    assert (await server.get("/api/v1/pools"))[0]["held_up"] is None
+
+
+async def test_nothing_to_prepare(server: Server) -> None:
+    """It is refused with the mend where no pool names the image or none wants a base, and while draining."""
+    await server.passes(2, seconds=1)
+    ask = partial(server.client.post, "/api/v1/images/prepare")
+    assert "No pool names" in (await ask(json={"image": "tahoe"})).json()["detail"]
+    await server.client.post("/api/v1/drain")
+    await server.passes()
+    refused = await ask(json={"image": "sequoia"})
+    assert (refused.status_code, "resume" in refused.json()["detail"]) == (409, True)
+    await server.client.post("/api/v1/resume")
+    pools = (a_pool(prepare=False),)
+    await server.reconciler.configure(replace_pools(server.reconciler.setup, pools))
+    await server.passes()
+    refused = await ask(json={"image": "sequoia"})
+    assert (refused.status_code, "prepare = false" in refused.json()["detail"]) == (409, True)

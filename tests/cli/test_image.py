@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
+from app.ports import VMError
 from app.reconcile import replace_pools
-from tests.builders import a_pool
+from tests.builders import TARGET, a_pool
 from tests.cli.conftest import Desk
 
 IMAGE = "ghcr.io/acme/macos:latest"
@@ -51,3 +53,26 @@ async def test_what_keeps_a_pull_from_being_made(pulled: Desk) -> None:
     assert "12 GB are free" in await pulled.says("image", "list")
     unknown = await pulled.run("image", "pull", "ghcr.io/acme/other:1")
     assert "No pool names" in unknown.stderr
+
+
+async def test_prepare_and_wait(desk: Desk) -> None:
+    """What will be done is said; the list shows what was done; --wait ends with how it went."""
+    server = desk.server
+    server.reconciler.sight.known_targets.add(TARGET)
+    await server.passes(2, seconds=1)
+    said = await desk.says("image", "prepare", "sequoia")
+    assert said.startswith(
+        "The base of sequoia gets the newest actions runner in ~/actions-runner, in the next slot"
+    )
+    assert "image list" in said
+    await server.passes(6, seconds=1)
+    rows = [line.split("\t") for line in (await desk.says("image", "list")).splitlines()[1:]]
+    assert [row[2] for row in rows] == ["ready", "prepared"]
+    assert rows[1][5] == "2.336.0"
+    server.vms.faults.make_base.append(VMError("the prepare script ended with 3", reason="script_failed"))
+    waiting = asyncio.create_task(desk.run("image", "prepare", "--wait"))
+    while not server.reconciler.sight.to_prepare:
+        await asyncio.sleep(0)
+    await server.passes(6, seconds=1)
+    done = await waiting
+    assert (done.exit_code, "ended with 3" in done.stderr) == (1, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 from collections.abc import AsyncIterator
@@ -14,15 +15,17 @@ import pytest
 from app.clock import utcnow
 from app.domain.pools import Names, Pool
 from app.domain.world import VMState
-from app.ports import JitConfig, VMBackend, VMError, VMTimeout
+from app.ports import JitConfig, Package, VMBackend, VMError, VMTimeout
 from app.sandbox.host import ModelHost
 from app.sandbox.image import install, make_image
+from app.sandbox.runner import runner_archive
 from app.vm.command import Tart
 from app.vm.locks import owner_of
 from app.vm.tart import TartBackend
 from tests.builders import a_pool
 
 A, B, C = (f"mini-mac-{letter * 8}" for letter in "abc")
+PREPARING = "mini-base-aaaaaaaa"
 IMAGE = "sequoia"
 RUN_SH = "#!/bin/sh\necho 'Listening for Jobs'\nexec sleep 600\n"
 
@@ -124,6 +127,39 @@ async def test_absent_is_deleted(bench: Bench) -> None:
     """Deleting what is not there is success."""
     await bench.vms.delete(A)
     await bench.vms.delete(A)
+
+
+async def test_a_prepared_base(bench: Bench, tmp_path: Path) -> None:
+    """Made in a VM that is gone then; launches clone it from that moment, where their pool wants it."""
+    version = "2.337.0"
+    (tmp_path / "runner.tar.gz").write_bytes(runner_archive(version))
+    digest = hashlib.sha256(runner_archive(version)).hexdigest()
+    package = Package(version=version, archive=tmp_path / "runner.tar.gz", sha256=digest)
+    await bench.vms.make_base(PREPARING, spec(), package)
+    look = await bench.vms.look()
+    (base,) = look.bases
+    assert base.made is not None
+    assert (base.image, base.age, base.digest) == (IMAGE, 0, look.digests[IMAGE])
+    assert (base.made.runner_version, base.made.script) == (version, None)
+    assert Names("mini").is_base(base.name)
+    assert PREPARING not in await bench.states()
+    assert (await bench.vms.start(A, spec())).runner_version == version
+    assert (await bench.vms.start(B, spec(prepare=False))).runner_version != version
+    with pytest.raises(VMError, match="launches from"):
+        await bench.vms.drop_base(base.name, frozenset({IMAGE}))
+    await bench.vms.drop_base(base.name, frozenset())
+    assert (await bench.vms.look()).bases == ()
+    await bench.vms.delete(A)
+    await bench.vms.delete(B)
+
+
+async def test_a_preparation_that_is_broken_off(bench: Bench, tmp_path: Path) -> None:
+    """Nothing is cloned of it, and its VM can be removed."""
+    package = Package(version="2.337.0", archive=tmp_path / "nowhere", sha256="0" * 64)
+    with pytest.raises(VMError):
+        await bench.vms.make_base(PREPARING, spec(image="nothing"), package)
+    await bench.vms.delete(PREPARING)
+    assert (await bench.vms.look()).bases == ()
 
 
 async def test_a_missing_image(bench: Bench) -> None:

@@ -18,7 +18,14 @@ from tests.simulation.layers import Call, Layer, Port
 
 BEFORE, AFTER = "before", "after"
 PARTS = {"Store": "store", "GitHubClient": "github", "TartBackend": "vms", "MarkedTart": "tart"}
-SAID = {"true": "true", "/bin/sh -s": "set-up", "deliver.sh": "deliver", "probe.sh": "probe"}
+SAID = {
+    "true": "true",
+    "actions-runner.tar.gz": "install",
+    "-s -- ~/actions-runner": "finish",
+    "/bin/sh -s": "set-up",
+    "deliver.sh": "deliver",
+    "probe.sh": "probe",
+}
 
 
 class Steps:
@@ -77,7 +84,7 @@ class MarkedTart(Tart):
 
     steps: Steps
 
-    def run_argv(self, name: str, spec: Pool) -> list[str]:
+    def run_argv(self, name: str, spec: Pool, share: Path | None = None) -> list[str]:
         """Return the command, which is started next."""
         self.steps.mark("tart.run", BEFORE)
-        return super().run_argv(name, spec)
+        return super().run_argv(name, spec, share)

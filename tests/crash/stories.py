@@ -113,6 +113,11 @@ async def publish(site: Site) -> None:
     make_image(site.place / "tart", REMOTE_IMAGE, runner_files(), oci=True)
 
 
+async def take_the_runner_away(site: Site) -> None:
+    """Have an image without a runner."""
+    make_image(site.place / "tart", IMAGE, {})
+
+
 async def leave_orphans(site: Site) -> None:
     """Leave a VM and a registration of a runner that no row knows, at a target that was used before."""
     await site.start()
@@ -209,6 +214,20 @@ STORIES = (
         before=publish,
         play=one_job,
         config=CONFIG.replace(IMAGE, REMOTE_IMAGE),
+    ),
+    Story(
+        name="an image without a runner",
+        steps=(
+            "store.fail",
+            "github.runner_package",
+            "vms.make_base",
+            "tart.clone base",
+            "tart.exec install",
+            "tart.exec finish",
+            "tart.rename",
+        ),
+        before=take_the_runner_away,
+        play=one_job,
     ),
     Story(
         name="orphans",

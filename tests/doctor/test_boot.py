@@ -33,6 +33,18 @@ TABLE = [
     pytest.param("guest", "left", Tried(pool=POOL, name="mini-mac-x", left="it hangs"), id="a VM that stays"),
     pytest.param("guest", "no_slot", Tried(pool=POOL, no_slot="every slot is taken"), id="no slot"),
     pytest.param("guest", "old_runner", Tried(pool=POOL, runner="2.330.0"), id="an old runner"),
+    pytest.param(
+        "guest",
+        "no_runner",
+        Tried(pool=POOL, trouble="it holds none: set it", reason="runner_missing"),
+        id="no runner: one is installed",
+    ),
+    pytest.param(
+        "guest",
+        "failed",
+        Tried(pool=a_pool(prepare=False), trouble="it holds none: set it", reason="runner_missing"),
+        id="no runner, and none may be installed",
+    ),
 ]
 
 

@@ -98,7 +98,7 @@ def full(*states: RunnerState) -> tuple[Any, ...]:
         pytest.param(
             a_job(),
             {"demand": (a_demand(),), "host": a_host(images=frozenset())},
-            "being prepared",
+            "not on this host yet",
             id="image",
         ),
         pytest.param(

@@ -74,7 +74,9 @@ def test_cap_per_repository_means_repository_scope() -> None:
     [
         ("mini-mac-abcdefgh", True),
         ("mini-mac-xl-abcdefg2", True),
-        ("mini-base-abcdefgh", False),
+        ("mini-base-abcdefgh", True),
+        ("mini-base-abcdefabcdef", False),
+        ("mini-base-abcdefabcdef-abcdefabcdef", False),
         ("mini-golden-abcdefgh", False),
         ("mini2-mac-abcdefgh", False),
         ("mini-mac-abcdefgh-x", False),

@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.versions import time_left, warnings
 from app.domain.world import RunnerRelease
-from tests.builders import NOW, a_world, ago
+from tests.builders import NOW, a_pool, a_world, ago
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,8 @@ from tests.builders import NOW, a_world, ago
 def test_time_left(version: str, days: int | None, told: str | None) -> None:
     """An older runner goes on for 30 days after the newer one was published, and that is said with the mend."""
     release = RunnerRelease(version="2.336.0", since=ago(days=10))
-    world = a_world(release=release, versions={"mac": version, "gone": "1.0.0"})
+    pools = (a_pool(prepare=False),)
+    world = a_world(pools=pools, release=release, versions={"mac": version, "gone": "1.0.0"})
     assert time_left(world, NOW) == ({} if days is None else {"mac": timedelta(days=days)})
     said = list(warnings(world, NOW))
     assert len(said) == (told is not None)

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -210,6 +211,7 @@ def a_client(stub: StubGitHub, *, token: str | None = None, **changes: Any) -> G
         "ca_path": None,
         "api_version": "2026-03-10",
         "metrics": Metrics(),
+        "downloads": Path("nowhere"),
         "transport": httpx.MockTransport(stub),
     }
     return GitHubClient(credentials, **values | changes)

@@ -7,6 +7,7 @@ import logging
 import traceback
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -362,6 +363,7 @@ async def test_a_key_that_cannot_sign(key: str, told: type[OutsideError]) -> Non
         ca_path=None,
         api_version="2026-03-10",
         metrics=Metrics(),
+        downloads=Path("nowhere"),
         transport=httpx.MockTransport(StubGitHub()),
     )
     async with client:

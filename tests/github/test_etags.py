@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -73,6 +74,7 @@ async def a_world(base: str = "") -> AsyncIterator[World]:
         ca_path=None,
         api_version="2022-11-28" if base else "2026-03-10",
         metrics=Metrics(),
+        downloads=Path("nowhere"),
         transport=Noted(),
     )
     async with client:

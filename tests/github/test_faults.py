@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -68,6 +69,7 @@ async def a_pair(
             ca_path=None,
             api_version="2026-03-10",
             metrics=Metrics(),
+            downloads=Path("nowhere"),
             transport=httpx.AsyncHTTPTransport(verify=PLAIN),
         )
         async with client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -48,6 +49,7 @@ async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
         ca_path=None,
         api_version="2022-11-28" if base else "2026-03-10",
         metrics=Metrics(),
+        downloads=Path("nowhere"),
         transport=transport,
     )
     async with client:

@@ -22,6 +22,7 @@ from tests.simulation.trouble import CALM, Latency, Rates
 
 HOUR = 3600.0
 LONGEST_JOB = 300.0
+PREPARES = 120.0  # s, a base
 CALM_LIMIT = 3 * HOUR  # a slot with a silent guest is given up after job_timeout
 LATENCY = Latency(boot=(5.0, 30.0), verb=(0.02, 1.0))
 
@@ -83,6 +84,8 @@ STORM = Rates(
     host_sick=1,
     strangers=1,
     disk_full=1,
+    published=3,
+    rebuilt=2,
     image_lost=1,
     github_out=1,
     suspended=1,
@@ -111,6 +114,7 @@ class Story:
         self.rates, self.hours, self.jobs_an_hour = rates, hours, jobs_an_hour
         self.site = Site(place, seed=seed, pools=POOLS, latency=LATENCY, variant=variant)
         self.site.vanishing = self._vanishes
+        self.site.host.prepare_seconds = PREPARES
         self.jobs: list[Job] = []
         self._stuck: set[int] = set()
         accounts = self.site.model.accounts
@@ -162,6 +166,8 @@ class Story:
             (rates.process_crashes / 2, "_kill"),
             (rates.ghosts, "_ghost"),
             (rates.image_lost, "_lose_image"),
+            (rates.published, "_publish"),
+            (rates.rebuilt, "_rebuild"),
         ]
 
     async def _often(self, an_hour: float, what: str) -> None:
@@ -250,6 +256,20 @@ class Story:
     async def _lose_image(self) -> None:
         self.site.trouble.injected["image_lost"] += 1
         self.site.host.images.clear()
+
+    async def _publish(self) -> None:
+        """Have GitHub expect a newer runner, one that the next of our processes hears of."""
+        self.site.trouble.injected["published"] += 1
+        expected = self.site.model.runners.expected
+        major, minor, _ = expected.version.split(".")
+        expected.version = f"{major}.{int(minor) + 1}.0"
+        expected.published_at = self.site.clock() - timedelta(days=self.site.rng.choice((1, 5, 25)))
+
+    async def _rebuild(self) -> None:
+        self.site.trouble.injected["rebuilt"] += 1
+        host, image = self.site.host, POOLS[0].image
+        host.built[image] = host.built.get(image, 0) + 1
+        host.bare = {image} if self.site.rng.random() < 0.5 else set()
 
     async def _jump(self) -> None:
         self.site.skew = timedelta(

@@ -19,6 +19,7 @@ from app.sandbox.host import ModelHost
 from tests.simulation.layers import Call
 
 NEVER = 1e6  # seconds
+BOOTS = ("start", "make_base")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class Rates:
     host_sick: float = 0.0  # an hour: every boot fails for a while, as with a locked keychain
     strangers: float = 0.0  # an hour: a stranger's VM takes a place for a while
     disk_full: float = 0.0  # an hour: too little room for a while
+    published: float = 0.0  # an hour: GitHub expects a newer runner, by days or by weeks
+    rebuilt: float = 0.0  # an hour: the image is built anew, with or without a runner
     image_lost: float = 0.0  # an hour: an image can no longer be cloned and must be prepared anew
     github_fails: float = 0.0
     github_lost: float = 0.0  # done, and its answer lost
@@ -93,7 +96,7 @@ class Trouble:
         async def passed(*args: Any, **kwargs: Any) -> Any:
             await asyncio.sleep(self.rng.uniform(*self.latency.verb))
             self._fail_before(verb, args)
-            if verb == "start":
+            if verb in BOOTS:
                 self._prepare_boot(args[0])
             answer = await call(*args, **kwargs)
             if verb == "deliver" and self.strikes("deliver_lost"):
@@ -121,13 +124,12 @@ class Trouble:
         return self.rng.uniform(*self.latency.verb)
 
     def _fail_before(self, verb: str, args: tuple[Any, ...]) -> None:
-        if verb == "start" and self.host_sick:
+        if verb in BOOTS and self.host_sick:
             raise VMError("the keychain is locked", reason="host_locked", host_wide=True)
         if verb == "probe" and args[0] in self.silent:
             raise VMError(f"{args[0]} does not answer", reason="guest_silent")
-        kinds = {"start": "boot_fails", "deliver": "deliver_fails"} | {
-            v: v for v in ("look", "probe", "delete")
-        }
+        kinds = dict.fromkeys(BOOTS, "boot_fails") | {"deliver": "deliver_fails"}
+        kinds |= {v: v for v in ("look", "probe", "delete")}
         if verb in kinds and self.strikes(kinds[verb]):
             raise VMError(f"{verb} fails, by the rates", reason=f"{verb}_failed")
 

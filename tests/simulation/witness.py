@@ -75,7 +75,7 @@ class Witness:
     def host(self, verb: str, call: Call) -> Call:
         async def passed(*args: Any, **kwargs: Any) -> Any:
             match verb:
-                case "start":
+                case "start" | "make_base":
                     self._starts(args[0])
                 case "deliver":
                     self._delivers(args[0], args[2])

@@ -231,7 +231,7 @@ LAUNCHES = [
     pytest.param(
         [Fault("exec_floods")], {}, Must("output_flood", "not to be trusted"), id="exec floods us", marks=LONG
     ),
-    pytest.param(image(), {}, Must("image_unfit", "set runner_dir"), id="the image has no runner"),
+    pytest.param(image(), {}, Must("runner_missing", "set runner_dir"), id="the image has no runner"),
     pytest.param(
         no_sudo, {}, Must("image_unfit", "password-less sudo"), id="the image lets us not be root", marks=LONG
     ),

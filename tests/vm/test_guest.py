@@ -74,7 +74,7 @@ class Guest:
     def set_up(self, spec: Pool | None = None, **shift: float) -> str | None:
         spec = spec or a_pool()
         command = guest.setup_command(NAME, spec, utcnow() + timedelta(**shift))
-        return guest.runner_version(self.run(command, guest.setup_input(spec)))
+        return guest.runner_version(self.run(command, guest.setup_input(spec)), spec)
 
     def deliver(self) -> None:
         guest.check_delivered(self.run(guest.deliver_command(NAME), guest.deliver_input(JIT, ["VM x"])))
@@ -138,7 +138,7 @@ def test_an_image_without_perl(inside: Guest) -> None:
     command = guest.setup_command(NAME, a_pool(), utcnow())
     said = inside.run(command, guest.setup_input(a_pool()), PATH="/nowhere")
     with pytest.raises(VMError, match="no perl") as refused:
-        guest.runner_version(said)
+        guest.runner_version(said, a_pool())
     assert refused.value.reason == "image_unfit"
     assert not inside.guard.exists()
 
@@ -162,13 +162,18 @@ def test_the_clock_is_set_only_when_it_is_wrong(inside: Guest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "sentence"),
+    ("broken", "sentence", "reason"),
     [
-        pytest.param("actions-runner/run.sh", "no actions runner in .*: set runner_dir", id="no runner"),
-        pytest.param("sudo", "no password-less sudo", id="no sudo"),
+        pytest.param(
+            "actions-runner/run.sh",
+            "no actions runner in .*: set runner_dir",
+            "runner_missing",
+            id="no runner",
+        ),
+        pytest.param("sudo", "no password-less sudo", "image_unfit", id="no sudo"),
     ],
 )
-def test_an_unfit_image_is_refused(inside: Guest, broken: str, sentence: str) -> None:
+def test_an_unfit_image_is_refused(inside: Guest, broken: str, sentence: str, reason: str) -> None:
     """An image that lacks what is needed is refused with the reason."""
     if broken == "sudo":
         inside.write(inside.shims / "sudo", "#!/bin/sh\nexit 1\n")
@@ -176,7 +181,7 @@ def test_an_unfit_image_is_refused(inside: Guest, broken: str, sentence: str) ->
         (inside.home / broken).unlink()
     with pytest.raises(VMError, match=sentence) as refused:
         inside.set_up()
-    assert refused.value.reason == "image_unfit"
+    assert refused.value.reason == reason
 
 
 def own(head: int | None) -> object:

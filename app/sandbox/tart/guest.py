@@ -8,11 +8,13 @@ calls such a program by its absolute path is caught only behind ``sudo``.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 HOME = "Users/admin"
 SHIMS = "bin-shims"
 GUARD = "opt/cidermill"
+SHARED = "Volumes/My Shared Files"
 POWER = ".power"  # a FIFO: whatever is written to it powers the guest off
 SYSTEM_PATH = "/bin:/usr/bin:/usr/sbin:/usr/local/bin"
 
@@ -85,6 +87,27 @@ def furnish(guest: Path) -> None:
             program.chmod(0o755)
 
 
+def mount(guest: Path, shares: Mapping[str, Path]) -> None:
+    """Show directories of the host in the guest: each by its name, or what is in the one that has none.
+
+    That they may only be read is not enforced: the guest's commands run as the host's user.
+    """
+    unmount(guest)
+    for name, path in shares.items():
+        place = guest / SHARED / name if name else guest / SHARED
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(path)
+
+
+def unmount(guest: Path) -> None:
+    """Take the directories of the host away again."""
+    place = guest / SHARED
+    if place.is_symlink():
+        place.unlink()
+    for link in place.iterdir() if place.is_dir() else ():
+        link.unlink()
+
+
 def power_switch(guest: Path) -> int:
     """Make the FIFO that powers the guest off, and open it so that it never ends."""
     fifo = guest / POWER
@@ -102,6 +125,7 @@ def environment(guest: Path) -> dict[str, str]:
         "TMPDIR": str(guest / "tmp"),
         "PATH": f"{guest / SHIMS}:{SYSTEM_PATH}",
         "CIDERMILL_GUARD_DIR": str(guest / GUARD),
+        "CIDERMILL_SHARE_DIR": str(guest / SHARED),
     }
 
 

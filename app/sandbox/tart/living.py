@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from app.sandbox.tart import faults, snapshot
 from app.sandbox.tart.address import lease
+from app.sandbox.tart.guest import unmount
 from app.sandbox.tart.home import Config, Home
 from app.sandbox.tart.machine import OFF, UP
 from app.sandbox.tart.power_supply import PowerSupply
@@ -115,25 +116,30 @@ class Life:
         if kind == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "softnet_dies":
-            self._supply.cut()
+            self._cut()
             raise Broken(SOFTNET_DIED)
         self._end({"guest_powers_off": POWERED_OFF, "guest_crash": CRASHED}.get(kind, DISCONNECTED))
+
+    def _cut(self) -> None:
+        """Cut the power, which takes what is shared away from the guest too."""
+        self._supply.cut()
+        unmount(self._launch.vm.guest)
 
     def _suspend(self) -> NoReturn:
         vm = self._launch.vm
         if not self._launch.suspendable or faults.take(self._home.root, "suspend_fails", self._name):
-            self._supply.cut()
+            self._cut()
             print(NOT_SUSPENDABLE)
             raise SystemExit(1)
         print("pausing VM to take a snapshot...")
         time.sleep(self._home.settings.suspend_seconds)
         print("creating a snapshot...")
-        self._supply.cut()
+        self._cut()
         snapshot.take(vm, self._config, self._launch.devices)
         self._end("snapshot created successfully! shutting down the VM...")
 
     def _end(self, line: str = "") -> NoReturn:
-        self._supply.cut()
+        self._cut()
         if line:
             print(line)
         raise SystemExit(0)

@@ -10,6 +10,7 @@ import signal
 import time
 
 from app.sandbox.tart import faults, snapshot
+from app.sandbox.tart.guest import mount
 from app.sandbox.tart.home import VM, Config, Home, random_mac
 from app.sandbox.tart.living import SOFTNET_DIED, Life, Signals
 from app.sandbox.tart.locking import flocked, take_record
@@ -56,6 +57,7 @@ def run(home: Home, arguments: list[str]) -> None:
         if faults.take(home.root, fault, vm.name):
             raise Broken(text)
     resumed = _restore(home, launch, config)
+    mount(vm.guest, launch.shares)
     supply = _power_on(home, vm, slot, resumed=resumed)
     Life(home, launch, config, supply, signals).until_it_ends()
 

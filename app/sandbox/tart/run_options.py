@@ -69,6 +69,15 @@ class Launch:
         }
         return {"flags": sorted(flags), **shares}
 
+    @property
+    def shares(self) -> dict[str, Path]:
+        """The directories of the host that the guest sees, by name; an empty name: the only one."""
+        found = {}
+        for share in self.options.values.get("--dir", []):
+            name, path, _ = _parts(share)
+            found[name or ""] = Path(path).expanduser()
+        return found
+
     def build(self, home: Home) -> None:
         """Check what tart finds out only under the global lock. Raises Misuse or Failure."""
         interfaces = home.settings.interfaces
@@ -93,15 +102,19 @@ def _at_most_one(options: Options, names: Iterable[str], shown: str) -> None:
         raise options.misuse(f"{shown} are mutually exclusive")
 
 
+def _parts(share: str) -> tuple[str | None, str, list[str]]:
+    """Return a share's name, if it has one, its path and its options."""
+    parts = share.split(":")
+    options = parts.pop().split(",") if len(parts) > 1 and parts[-1].startswith(SHARES) else []
+    return (parts[0], ":".join(parts[1:]), options) if len(parts) > 1 else (None, parts[0], options)
+
+
 def _check_shares(shares: list[str]) -> None:
     tags: dict[str, list[bool]] = {}
     for share in shares:
-        parts = share.split(":")
-        options = parts.pop().split(",") if len(parts) > 1 and parts[-1].startswith(SHARES) else []
-        named = len(parts) > 1
-        path = ":".join(parts[1:] if named else parts)
+        name, path, options = _parts(share)
         tag = next((option for option in options if option.startswith("tag=")), "")
-        tags.setdefault(tag, []).append(named)
+        tags.setdefault(tag, []).append(name is not None)
         if not Path(path).expanduser().exists():
             raise Failure(f"The file “{Path(path).name}” doesn’t exist.")
     if any(len(named) > 1 and not all(named) for named in tags.values()):

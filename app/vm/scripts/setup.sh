@@ -27,7 +27,10 @@ root() {
 case $runner_dir in
 "~"*) runner_dir=$HOME${runner_dir#?} ;;
 esac
-[ -x "$runner_dir/run.sh" ] || die "there is no actions runner in $runner_dir of the image: set runner_dir"
+if [ ! -x "$runner_dir/run.sh" ]; then
+  echo cidermill-no-runner
+  exit 1
+fi
 command -v perl >/dev/null 2>&1 || die "the image has no perl, which macOS brings"
 root true 2>/dev/null || die "the image's user has no password-less sudo: the job-started guard cannot be installed"
 
