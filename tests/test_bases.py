@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from app.domain.runners import Purpose, Runner
 from app.ports import VMError
 from app.sandbox import github_faults as faults
 from tests.builders import a_pool
-from tests.simulation.layers import Fuse
+from tests.simulation.layers import Call, Fuse
 from tests.simulation.site import Site
 from tests.test_reconcile import a_site, queue
 
@@ -25,19 +26,20 @@ def preparations(site: Site, *, live: bool = False) -> list[Runner]:
     return [runner for runner in site.runners(gone=not live) if runner.purpose is Purpose.BASE]
 
 
-def outdated(place: Path, *, days: float = 5, **options: Any) -> Site:
-    """Return a site whose image holds an older runner than GitHub has expected for so many days."""
+def old_site(place: Path, **options: Any) -> Site:
     site = a_site(place, **options)
     site.host.prepare_seconds = TAKES
-    expected = site.model.runners.expected
-    expected.version, expected.published_at = "2.337.0", site.clock() - timedelta(days=days)
     return site
 
 
-async def told(site: Site) -> None:
-    """Have it known what the image holds, and what GitHub expects: by a job that runs."""
+async def outdated(site: Site, *, days: float = 5) -> None:
+    """Have it known what the image holds, and GitHub expect a newer runner since so many days; nothing runs then."""
+    site.start()
     queue(site)
-    await site.until(lambda: site.reconciler.sight.release is not None and site.is_drained(), within=LONG)
+    await site.until(site.is_drained, within=LONG)
+    await site.kill()
+    expected = site.model.runners.expected
+    expected.version, expected.published_at = "2.337.0", site.clock() - timedelta(days=days)
 
 
 async def test_an_image_without_a_runner(tmp_path: Path) -> None:
@@ -61,9 +63,9 @@ async def test_an_image_without_a_runner(tmp_path: Path) -> None:
 
 async def test_an_old_runner_is_replaced_in_an_idle_slot(tmp_path: Path) -> None:
     """Jobs that come meanwhile run beside it, from what there was."""
-    async with outdated(tmp_path) as site:
+    async with old_site(tmp_path) as site:
+        await outdated(site)
         site.start()
-        await told(site)
         await site.until(lambda: preparations(site, live=True))
         job = queue(site, seconds=10)
         await site.until(lambda: job.conclusion, within=TAKES)
@@ -77,9 +79,9 @@ async def test_an_old_runner_is_replaced_in_an_idle_slot(tmp_path: Path) -> None
 
 async def test_it_yields_and_is_begun_anew(tmp_path: Path) -> None:
     """With one slot a job that comes has it at once."""
-    async with outdated(tmp_path, slots=1) as site:
+    async with old_site(tmp_path, slots=1) as site:
+        await outdated(site)
         site.start()
-        await told(site)
         await site.until(lambda: preparations(site, live=True))
         job = queue(site)
         await site.until(lambda: job.conclusion, within=TAKES)
@@ -91,7 +93,8 @@ async def test_it_yields_and_is_begun_anew(tmp_path: Path) -> None:
 
 async def test_near_the_cut_off_it_goes_ahead(tmp_path: Path) -> None:
     """On a Mac that is never idle the next free slot is taken, and kept."""
-    async with outdated(tmp_path, days=22, slots=1) as site:
+    async with old_site(tmp_path, slots=1) as site:
+        await outdated(site, days=22)
         site.start()
         jobs = [queue(site, seconds=200) for _ in range(5)]
         await site.until(lambda: site.host.made, within=LONG)
@@ -101,21 +104,30 @@ async def test_near_the_cut_off_it_goes_ahead(tmp_path: Path) -> None:
         site.check()
 
 
+@dataclass(slots=True)
+class AtFirst(Fuse):
+    """Ends a process at its first call of a verb."""
+
+    verb: str = ""
+
+    def layer(self, verb: str, call: Call) -> Call:
+        burning = Fuse.layer(self, verb, call)
+
+        async def passed(*args: Any, **kwargs: Any) -> Any:
+            if verb == self.verb and self.at is None:
+                self.at = len(self.trail) + 1
+            return await burning(*args, **kwargs)
+
+        return passed
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before the call", "after its effect"])
 @pytest.mark.parametrize("verb", ["claim", "runner_package", "make_base", "advance", "delete"])
 async def test_whenever_we_die(tmp_path: Path, verb: str, *, after: bool) -> None:
     """Whatever step of it a process dies at, the next one goes on: one base in the end, and nothing else."""
-    async with outdated(tmp_path) as site:
-        site.start()
-        await told(site)
-        await site.kill()
-        seen = Fuse()
-        process = site.start(seen)
-        await site.until(lambda: seen.trail.count(verb) > 0, within=LONG)
-        number = seen.trail.index(verb) + 1
-        await site.kill()
-        await site.pass_time(60)
-        process = site.start(Fuse(at=number, after=after))
+    async with old_site(tmp_path) as site:
+        await outdated(site)
+        process = site.start(AtFirst(verb=verb, after=after))
         await site.until(process.ended.is_set, within=LONG)
         await site.kill()
         site.start()
@@ -127,11 +139,11 @@ async def test_whenever_we_die(tmp_path: Path, verb: str, *, after: bool) -> Non
 
 async def test_what_fails_is_tried_again(tmp_path: Path) -> None:
     """Launches go on from the image as it is, however often it fails; the waits grow."""
-    async with outdated(tmp_path) as site:
+    async with old_site(tmp_path) as site:
+        await outdated(site)
         site.host.faults.make_base.extend(VMError("it fails", reason="shutdown_timeout") for _ in range(5))
         site.model.faults.add("runner_package", faults.answer(502), times=2)
         site.start()
-        await told(site)
         await site.until(lambda: len(preparations(site)) >= 4, within=LONG)
         job = queue(site)
         await site.until(lambda: job.conclusion, within=LONG)
@@ -143,9 +155,9 @@ async def test_what_fails_is_tried_again(tmp_path: Path) -> None:
 
 async def test_an_image_that_is_built_anew(tmp_path: Path) -> None:
     """Its base is prepared from what it is by then."""
-    async with outdated(tmp_path) as site:
+    async with old_site(tmp_path) as site:
+        await outdated(site)
         site.start()
-        await told(site)
         await site.until(lambda: site.host.made, within=LONG)
         before = site.host.made["sequoia"][0]
         site.host.built["sequoia"] = 1
@@ -158,9 +170,9 @@ async def test_one_that_an_operator_stops_stays_away(tmp_path: Path) -> None:
     """It is not begun anew at once, unless it is asked for; where it may not be prepared it never is."""
     from app.domain.runners import StopRequest
 
-    async with outdated(tmp_path) as site:
+    async with old_site(tmp_path) as site:
+        await outdated(site)
         process = site.start()
-        await told(site)
         await site.until(lambda: preparations(site, live=True))
         await site.operate(process.store.request_stop(preparations(site, live=True)[0].name, StopRequest.ASK))
         await site.until(site.is_drained)
