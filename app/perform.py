@@ -23,7 +23,7 @@ from app.domain.looks import needs_run
 from app.domain.pools import BASE, TOKEN_ALPHABET, TOKEN_LENGTH, Forks, Target, runner_name
 from app.domain.preparation import UNSERVING
 from app.domain.runners import Purpose, Runner, RunnerState
-from app.domain.versions import mend
+from app.domain.versions import when_turned_away
 from app.domain.world import GroupLook, GuestLook, RegistrationsLook, RunnerRelease, World
 from app.images import Images
 from app.intake import Intake
@@ -286,7 +286,7 @@ class Performer:
         if action.barren and action.reason == "runner_too_old":
             detail = (
                 f"GitHub turned away actions runner {runner.runner_version or 'of unknown version'} of image "
-                f"{runner.spec.image} as too old: {mend(runner.spec)}"
+                f"{runner.spec.image} as too old: {when_turned_away(runner.spec)}"
             )
             await self._fail(f"image:{runner.spec.image}", action.reason, detail)
         elif action.barren:

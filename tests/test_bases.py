@@ -20,6 +20,7 @@ from tests.test_reconcile import a_site, queue
 pytestmark = pytest.mark.looptime
 LONG = 4000.0  # virtual seconds
 TAKES = 120.0  # to prepare a base
+MORE = pytest.mark.long  # a variant of a row beside it
 
 
 def preparations(site: Site, *, live: bool = False) -> list[Runner]:
@@ -121,8 +122,18 @@ class AtFirst(Fuse):
         return passed
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before the call", "after its effect"])
-@pytest.mark.parametrize("verb", ["claim", "runner_package", "make_base", "advance", "delete"])
+@pytest.mark.parametrize(
+    ("verb", "after"),
+    [
+        pytest.param("claim", False, id="before the claim", marks=MORE),
+        pytest.param("claim", True, id="after the claim"),
+        pytest.param("runner_package", True, id="after the download", marks=MORE),
+        pytest.param("advance", True, id="after the first state", marks=MORE),
+        pytest.param("make_base", False, id="before it is made", marks=MORE),
+        pytest.param("make_base", True, id="after it is made"),
+        pytest.param("delete", False, id="before its VM is removed", marks=MORE),
+    ],
+)
 async def test_whenever_we_die(tmp_path: Path, verb: str, *, after: bool) -> None:
     """Whatever step of it a process dies at, the next one goes on: one base in the end, and nothing else."""
     async with old_site(tmp_path) as site:

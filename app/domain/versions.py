@@ -71,5 +71,10 @@ def mend(pool: Pool) -> str:
     return MEND
 
 
+def when_turned_away(pool: Pool) -> str:
+    """Return what is to be done when GitHub takes the runner in the image of *pool* no longer."""
+    return f"a newer one is installed if GitHub offers one, else {MEND}" if pool.prepare else MEND
+
+
 def _parts(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdecimal())

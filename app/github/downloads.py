@@ -134,7 +134,7 @@ async def _save(answer: httpx.Response, part: Path) -> str:
     digest, size = hashlib.sha256(), 0
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        async for chunk in answer.aiter_raw():
+        async for chunk in answer.aiter_bytes():
             size += len(chunk)
             if size > LARGEST:
                 msg = f"what is to be the actions runner has more than {LARGEST} bytes: it is none"
