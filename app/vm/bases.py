@@ -225,11 +225,11 @@ class Bases:
         )
         mark = hashlib.sha256(f"{name} {made}".encode()).hexdigest()
         base = self._names.prepared(digest[:SHORT], mark[:SHORT])
+        states = {vm.name: vm.state for vm in await self._tart.vms()}
+        if states.get(name) is not VMState.STOPPED:
+            msg = f"{name} is not there, or runs, although its guest has shut down: it is tried again"
+            raise VMError(msg, reason="interrupted")
         async with self._tart.changing:
-            states = {vm.name: vm.state for vm in await self._tart.vms()}
-            if states.get(name) is not VMState.STOPPED:
-                msg = f"{name} is not there, or runs, although its guest has shut down: it is tried again"
-                raise VMError(msg, reason="interrupted")
             await self._tart.rename(name, base)
             known = Prepared(name=base, digest=digest, made=made)
             self._remember({**self._known, spec.image: (known, *self._known.get(spec.image, ()))})

@@ -85,6 +85,9 @@ NO, LATER, URGENT, FIRST = None, (False, False), (False, True), (True, True)
         ),
         pytest.param(world_of(cooldowns=(TURNED_AWAY,)), NO, id="turned away, and there is none newer"),
         pytest.param(
+            world_of(cooldowns=(TURNED_AWAY,), release=None), NO, id="turned away, and GitHub not asked yet"
+        ),
+        pytest.param(
             world_of(versions={}, cooldowns=(TURNED_AWAY,)), FIRST, id="turned away, and of unknown version"
         ),
         pytest.param(world_of(cooldowns=(MISSING,)), FIRST, id="it held one before it was built anew"),

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import tarfile
 from datetime import timedelta
+from pathlib import Path
 
+import httpx
 import pytest
 
 from app.clock import utcnow
 from app.domain.jobs import JobStatus, Source
 from app.domain.pools import Target
+from app.github.downloads import Downloads
 from app.ports import NotFound, Release
 from app.sandbox.github_hooks import HookFault, Mishap
 from app.sandbox.github_workflows import JobSpec
+from app.sandbox.http import make_app
+from app.sandbox.runner import runner_archive
 from tests.sandbox.github_world import ACME, LABELS
 from tests.sandbox.test_github_client import Pair, pair
 
@@ -92,3 +98,14 @@ async def test_the_runner_that_github_expects(pair: Pair, target: Target) -> Non
     expected = pair.model.runners.expected
     found = await pair.client.latest_runner(target)
     assert found == Release(version=expected.version, published_at=expected.published_at)
+
+
+async def test_the_runner_itself_is_brought_here(pair: Pair, tmp_path: Path) -> None:
+    """By way of the place that GitHub redirects to, with the checksum that GitHub tells; none of our tokens goes along."""
+    model, kept = pair.model, Downloads(tmp_path, transport=httpx.ASGITransport(make_app(pair.model)))
+    model.shapes.web_url = "https://github.com"
+    package = await kept.package(await pair.client._offer(ACME))
+    assert package.version == model.runners.expected.version
+    assert package.archive.read_bytes() == runner_archive(package.version)
+    with tarfile.open(package.archive) as archive:
+        assert "./run.sh" in archive.getnames()

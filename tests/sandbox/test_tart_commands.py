@@ -384,3 +384,18 @@ def test_prune_removes_images_by_age_and_size(mac: Mac) -> None:
     mac.good("prune", "--space-budget", "0")
     assert mac.listed("--source", "oci") == {}
     assert list(mac.listed()) == ["golden"]
+
+
+def test_a_shared_directory_is_seen_while_the_vm_runs(mac: Mac) -> None:
+    """Under its name where it has one; when the VM has ended the guest has nothing of it, nor has a clone."""
+    shared = mac.place / "shared"
+    shared.mkdir()
+    (shared / "file").write_text("for the guest")
+    mac.boot("a", f"--dir=mine:{shared}:ro")
+    read = 'cat "$CIDERMILL_SHARE_DIR/mine/file"'
+    assert mac.good("exec", "a", "sh", "-c", read) == "for the guest"
+    mac.good("stop", "a")
+    mac.good("clone", "a", "b")
+    mac.boot("b")
+    assert mac.tart("exec", "b", "sh", "-c", read).returncode == 1
+    assert (shared / "file").exists()
