@@ -92,7 +92,7 @@ def _rows(image: dict[str, Any]) -> Iterator[list[object]]:
         yield [
             "",
             "",
-            "prepared",
+            "prepared, with a script" if made["made"]["script"] else "prepared",
             made["digest"][:SHORT],
             f"{made['size_gb']:.0f} GB",
             made["made"]["runner_version"],

@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -183,8 +184,19 @@ class Bases:
                 "came; what takes longer belongs in the image"
             )
             raise VMTimeout(msg, reason="script_timeout") from error
-        preparing.check_script(result.out, name)
         await self._follower.stop(name)
+        with suppress(VMError):
+            await self._hear_the_rest(name)
+        preparing.check_script(result.out, name)
+
+    async def _hear_the_rest(self, name: str) -> None:
+        """Complete the copy of what the script said: one that is short is over before it is followed."""
+        file = self._runners / name / "runner.log"
+        with told_as_vm_error(f"cannot keep the output in {file}"):
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as copy:
+                command = preparing.rest_command(file.stat().st_size)
+                copy.write((await self._tart.exec(name, command, timeout=self._limits.probe)).out)
 
     async def _exec(
         self,

@@ -24,6 +24,7 @@ RUN_SCRIPT = (
     'cd "$HOME" || exit 1; PATH=$PATH:/sbin RUNNER_DIR=$1 "$HOME/.cidermill/prepare" </dev/null '
     '>>"$HOME/.cidermill/runner.log" 2>&1; echo "cidermill-script code=$?"'
 )
+REST = 'tail -c +"$1" "$HOME/.cidermill/runner.log" | head -c 500000'
 
 
 def install_command(spec: Pool, package: Package) -> tuple[str, ...]:
@@ -45,6 +46,11 @@ def check_installed(output: str) -> None:
 def script_command(spec: Pool) -> tuple[str, ...]:
     """Return the command that runs the operator's script."""
     return ("/bin/sh", "-c", RUN_SCRIPT, "sh", spec.runner_dir)
+
+
+def rest_command(heard: int) -> tuple[str, ...]:
+    """Return the command that prints what the script said after the first *heard* bytes, as far as it is not endless."""
+    return ("/bin/sh", "-c", REST, "sh", str(heard + 1))
 
 
 def check_script(output: str, name: str) -> None:

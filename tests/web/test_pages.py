@@ -11,6 +11,7 @@ import pytest
 
 from app.web.pages import POLICY
 from tests.api.conftest import Server
+from tests.builders import TARGET
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -36,6 +37,21 @@ async def test_the_dashboard(server: Server, browser: httpx.AsyncClient) -> None
     assert "one warning" in page
     assert "4999 of 5000 left" in page
     assert "the App of the tests" in page
+
+
+async def test_a_slot_in_which_a_base_is_prepared(server: Server, browser: httpx.AsyncClient) -> None:
+    """It says of which image, and that nothing of a job ends with it."""
+    server.reconciler.sight.known_targets.add(TARGET)
+    await server.passes(2, seconds=1)
+    server.vms.prepare_seconds = 0.5
+    server.reconciler.tend_images(prepare=["sequoia"])
+    for _ in range(2):
+        await server.reconciler.turn()
+    page = unescape((await browser.get("/")).text)
+    assert "preparing the base of <bdi>sequoia</bdi>" in page
+    assert "launches go on from the one there is" in page
+    assert "the job fails" not in page
+    await server.passes(3, seconds=1)
 
 
 async def test_a_job_that_ended(server: Server, browser: httpx.AsyncClient) -> None:
