@@ -7,7 +7,7 @@ way, the next start removes the VM, and launches go on from what they cloned bef
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -15,6 +15,7 @@ import structlog
 from app.db.store import Store
 from app.domain.pools import Target
 from app.domain.runners import Runner, RunnerState
+from app.images import Fail
 from app.metrics import Metrics
 from app.ports import GitHub, GitHubUnavailable, OutsideError, VMBackend, VMError
 from app.sight import Sight
@@ -40,15 +41,6 @@ class Move(Protocol):
 
     async def __call__(self, name: str, to: RunnerState, reason: str, **changes: Any) -> None:
         """Write it down."""
-
-
-class Fail(Protocol):
-    """Records a failure, after which its scope waits."""
-
-    async def __call__(
-        self, scope: str, reason: str, detail: str, *, at_least: timedelta | None = None
-    ) -> None:
-        """Record it."""
 
 
 class Bases:

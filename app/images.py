@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
@@ -23,8 +23,10 @@ log = structlog.get_logger(__name__)
 class Fail(Protocol):
     """Records a failure, after which its scope waits."""
 
-    async def __call__(self, scope: str, reason: str, detail: str) -> None:
-        """Record it."""
+    async def __call__(
+        self, scope: str, reason: str, detail: str, *, at_least: timedelta | None = None
+    ) -> None:
+        """Record it; *at_least* so long it waits."""
 
 
 class Images:

@@ -62,11 +62,9 @@ def _first(pool: Pool, base: Base | None, world: World) -> str | None:
     if failed is None:
         return None
     version, release = held(pool, world), world.release
-    if release is None and failed.reason == "runner_too_old":
-        return None  # GitHub is being asked for the one that it expects, which may be the same
-    newest = version is not None and release is not None and not is_older(version, release.version)
-    tried = _changed(pool, base, world) is None if base else failed.reason == "runner_too_old"
-    return None if newest and tried else UNSERVING[failed.reason]  # the same again would serve no better
+    newer = release is not None and (version is None or is_older(version, release.version))
+    other = failed.reason == "runner_missing" if base is None else _changed(pool, base, world) is not None
+    return UNSERVING[failed.reason] if newer or other else None  # the same again would serve no better
 
 
 def _changed(pool: Pool, base: Base, world: World) -> str | None:

@@ -100,6 +100,11 @@ NO, LATER, URGENT, FIRST = None, (False, False), (False, True), (True, True)
             world_of(a_base(), cooldowns=(TURNED_AWAY,)), NO, id="the same again would be turned away too"
         ),
         pytest.param(
+            world_of(a_base(), cooldowns=(MISSING,), release=None),
+            NO,
+            id="the same again would hold none too",
+        ),
+        pytest.param(
             world_of(a_base(runner_version=OLD), cooldowns=(TURNED_AWAY,), release=released(0)),
             FIRST,
             id="turned away, and there is a newer one, however new",
