@@ -49,14 +49,19 @@ class Sight:
 
     def saw_host(self, look: HostLook, world: World) -> None:
         """Take a new look at the host; orphans in the one before have now been seen."""
-        self.seen_before = orphan_keys(world)
+        self._note_orphans("vm:", world)
         self.host, self.host_trouble = look, None
 
     def saw_registrations(self, target: Target, look: RegistrationsLook, world: World) -> None:
         """Take a new look at a target's runners; orphans in the one before have now been seen."""
-        self.seen_before = orphan_keys(world)
+        self._note_orphans(f"registration:{target}:", world)
         self.registrations[target] = look
         self.known_targets.add(target)
+
+    def _note_orphans(self, kind: str, world: World) -> None:
+        # Of this kind alone: a look elsewhere shows nothing of the others a second time.
+        others = {key for key in self.seen_before if not key.startswith(kind)}
+        self.seen_before = frozenset(others | {key for key in orphan_keys(world) if key.startswith(kind)})
 
     def forget_looks(self) -> None:
         """Take every look for outdated: the clock that their times were read from is no more."""
