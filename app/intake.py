@@ -97,4 +97,4 @@ class Intake:
         for job in found:
             log.warning("job_found", job=job.id, repository=job.repository)
         self._metrics.found.inc(len(found))
-        self._sight.polls[repository] = Poll(at=now)
+        self._sight.polls[repository] = Poll(at=now, jobs=frozenset(event.id for event in events))

@@ -70,7 +70,8 @@ class Timers:
     async def _identify(self, identify: Callable[[], Awaitable[str]]) -> None:
         now, health = self._clock(), self._health
         known_at = self._identified_at
-        if health.github and known_at and now - known_at < IDENTITY_LASTS:
+        in_doubt = self._reconciler.sight.github_trouble is not None  # a key may have been taken away since
+        if health.github and known_at and now - known_at < IDENTITY_LASTS and not in_doubt:
             return
         try:
             health.github = await identify()

@@ -88,9 +88,10 @@ def _groups(line: Line) -> Iterator[Look]:
 
 def _jobs(world: World, now: datetime) -> Iterator[Look]:
     for demand in world.demand:
+        poll = world.hearing.polls.get(demand.repository) if world.hearing else None
         for head in demand.heads:
             since = head.checked_at or head.received_at
-            if now - since >= JOB_CHECK:
+            if now - since >= JOB_CHECK or (poll is not None and poll.misses(head.id, since=since)):
                 yield CheckJob(head.id)
     for job in world.unsettled:
         young = SETTLED if job.status is JobStatus.WAITING else JOB_YOUNG

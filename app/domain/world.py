@@ -166,6 +166,11 @@ class Poll:
 
     at: datetime
     refusal: str = ""
+    jobs: frozenset[int] = frozenset()  # that wait or run, by GitHub's word
+
+    def misses(self, job_id: int, *, since: datetime) -> bool:
+        """Whether it was begun after *since* and did not show the job, which may be over, or in an older run."""
+        return not self.refusal and self.at > since and job_id not in self.jobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from app.domain.jobs import JobStatus
-from tests.builders import TARGET, a_host, a_job, ago, listing
+from app.domain.world import Hearing, Poll
+from tests.builders import TARGET, a_demand, a_head, a_host, a_job, ago, listing
 from tests.domain.situations import OTHER, decide
+
+
+def heard(**poll: Any) -> Hearing:
+    """Return that GitHub was asked for everything five seconds ago."""
+    at = ago(seconds=5)
+    return Hearing(
+        poll_interval=timedelta(minutes=1),
+        log_read_at=at,
+        listed_at=at,
+        polls={"acme/app": Poll(at=at, **poll)},
+    )
+
+
+UNCHECKED = tuple(a_head(id=n, checked_at=None) for n in (1, 2))
 
 SITUATIONS = [
     pytest.param({"host": a_host(at=ago(seconds=61))}, [("look", "host")], id="quiet: a look a minute"),
@@ -35,6 +51,25 @@ SITUATIONS = [
     ),
     pytest.param(
         {"unsettled": (a_job(JobStatus.WAITING, received_at=ago(seconds=4)),)}, [], id="not at once"
+    ),
+    pytest.param(
+        {"draining": True, "demand": (a_demand(2, heads=UNCHECKED),), "hearing": heard(jobs={1})},
+        [("check", 2)],
+        id="a waiting job that a poll does not show may be over",
+    ),
+    pytest.param(
+        {"draining": True, "demand": (a_demand(2, heads=UNCHECKED),), "hearing": heard(refusal="Not Found")},
+        [],
+        id="a poll that was refused says nothing",
+    ),
+    pytest.param(
+        {
+            "draining": True,
+            "demand": (a_demand(heads=(a_head(checked_at=ago(seconds=4)),)),),
+            "hearing": heard(),
+        },
+        [],
+        id="nor does one that is older than what is known",
     ),
     pytest.param(
         {
