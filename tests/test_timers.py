@@ -52,7 +52,7 @@ async def test_identity(
     """A key that was replaced shows within a minute of the first refusal, not at the hour's end."""
     loop, health, identity = Loop(), Health(warnings=()), Identity()
     timers = Timers(
-        reconciler=cast(Reconciler, loop),
+        reconciler=cast("Reconciler", loop),
         store=None,
         vms=None,
         health=health,
