@@ -85,10 +85,10 @@ UNSETTLED = (
     select(JOB)
     .join(RUNNER, RUNNER.c.name == JOB.c.runner)
     .where(JOB.c.status == JobStatus.IN_PROGRESS, RUNNER.c.state == RunnerState.GONE),
-    # Held back, and never asked about: "queued" and "waiting" alternate, and the last to arrive may be the older.
+    # Held back, those never asked about first: "queued" and "waiting" alternate, and the last to arrive may be the older.
     select(JOB)
-    .where(JOB.c.status == JobStatus.WAITING, JOB.c.checked_at.is_(None), JOB.c.pool.is_not(None))
-    .order_by(JOB.c.received_at)
+    .where(JOB.c.status == JobStatus.WAITING, JOB.c.pool.is_not(None))
+    .order_by(JOB.c.checked_at, JOB.c.received_at)
     .limit(HELD_AT_ONCE),
 )
 WORK = select(JOB).where(JOB.c.runner.in_(bindparam("names", expanding=True))).order_by(JOB.c.received_at)

@@ -29,6 +29,7 @@ LISTED_QUIET = timedelta(minutes=30)  # nothing of ours there: only the sweep lo
 LISTED_ORPHANS = timedelta(seconds=60)  # for the second look that a sweep needs
 JOB_CHECK = timedelta(minutes=10)  # a waiting job may have ended without a webhook
 JOB_YOUNG = timedelta(minutes=1)  # not worth a question yet
+HELD_BACK = timedelta(hours=1)  # a job may wait for an approval for days, and be cancelled meanwhile
 SETTLED = timedelta(seconds=5)  # a gated job turns "waiting" within moments of "queued"
 RELEASE_LASTS = timedelta(hours=6)  # a new runner is published every few weeks
 LATE_ARRIVAL = timedelta(minutes=10)  # queued long before we heard of it: ask before spending a slot
@@ -94,7 +95,9 @@ def _jobs(world: World, now: datetime) -> Iterator[Look]:
             if now - since >= JOB_CHECK or (poll is not None and poll.misses(head.id, since=since)):
                 yield CheckJob(head.id)
     for job in world.unsettled:
-        young = SETTLED if job.status is JobStatus.WAITING else JOB_YOUNG
+        young = JOB_YOUNG
+        if job.status is JobStatus.WAITING:
+            young = HELD_BACK if job.checked_at else SETTLED
         if now - (job.checked_at or job.started_at or job.received_at) >= young:
             yield CheckJob(job.id)
 

@@ -47,10 +47,18 @@ SITUATIONS = [
     pytest.param(
         {"unsettled": (a_job(JobStatus.WAITING),)},
         [("check", 1)],
-        id="a job that is held back is asked about once: it may have been queued since",
+        id="a job that is held back is asked about at once: it may have been queued since",
     ),
     pytest.param(
         {"unsettled": (a_job(JobStatus.WAITING, received_at=ago(seconds=4)),)}, [], id="not at once"
+    ),
+    pytest.param(
+        {"unsettled": (a_job(JobStatus.WAITING, checked_at=ago(minutes=59)),)}, [], id="nor soon again"
+    ),
+    pytest.param(
+        {"unsettled": (a_job(JobStatus.WAITING, checked_at=ago(hours=1)),)},
+        [("check", 1)],
+        id="but every hour, since it may have ended and no webhook told of it",
     ),
     pytest.param(
         {"draining": True, "demand": (a_demand(2, heads=UNCHECKED),), "hearing": heard(jobs={1})},
