@@ -48,8 +48,10 @@ class Downloads:
         *,
         tls: ssl.SSLContext | bool = True,
         transport: httpx.AsyncBaseTransport | None = None,
+        largest: int = LARGEST,
     ) -> None:
         self._folder, self._tls, self._transport = folder, tls, transport
+        self._largest = largest
         self._one = asyncio.Lock()
 
     async def package(self, offer: Offer) -> Package:
@@ -113,7 +115,7 @@ class Downloads:
                 if answer.status_code != httpx.codes.OK:
                     msg = f"{url.host} answered {answer.status_code} when asked for actions runner {offer.version}"
                     raise DownloadFailed(msg)
-                return await _save(answer, part)
+                return await _save(answer, part, self._largest)
         msg = f"{home} sends us from one place to the next when asked for actions runner {offer.version}"
         raise DownloadFailed(msg)
 
@@ -130,14 +132,14 @@ def _check(url: httpx.URL) -> None:
         raise DownloadFailed(msg)
 
 
-async def _save(answer: httpx.Response, part: Path) -> str:
+async def _save(answer: httpx.Response, part: Path, largest: int) -> str:
     digest, size = hashlib.sha256(), 0
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         async for chunk in answer.aiter_bytes():
             size += len(chunk)
-            if size > LARGEST:
-                msg = f"what is to be the actions runner has more than {LARGEST} bytes: it is none"
+            if size > largest:
+                msg = f"what is to be the actions runner has more than {largest} bytes: it is none"
                 raise DownloadFailed(msg)
             digest.update(chunk)
             file.write(chunk)

@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import pytest
 
-from app.github import downloads
 from app.github.answers import offered
 from app.github.downloads import Downloads, Offer
 from app.ports import DownloadFailed, GitHubUnavailable
@@ -41,7 +40,7 @@ class Web:
 
 
 def kept_by(folder: Path, web: Web) -> Downloads:
-    return Downloads(folder, transport=httpx.MockTransport(web))
+    return Downloads(folder, transport=httpx.MockTransport(web), largest=len(ARCHIVE) + 1)
 
 
 def names(folder: Path) -> list[str]:
@@ -93,13 +92,11 @@ async def test_what_is_sent_along_stays_with_its_host(tmp_path: Path) -> None:
 )
 async def test_what_is_refused(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     offer: dict[str, Any],
     page: httpx.Response | None,
     says: str,
 ) -> None:
     """Nothing that was not verified is kept, and the sentence says what to see to."""
-    monkeypatch.setattr(downloads, "LARGEST", len(ARCHIVE) + 1)
     web = Web()
     if page is not None:
         web.pages[HOME] = page
