@@ -24,7 +24,7 @@ from app.api import admin, doctor, events, health, images, webhooks
 from app.api.broadcaster import Broadcaster
 from app.api.context import Context, Health
 from app.api.guard import guard
-from app.clock import utcnow
+from app.clock import boot_session, utcnow
 from app.configfile import ConfigError, admin_token, load, lock_state_dir, prepare_state_dir
 from app.db.database import Database, open_engine
 from app.db.migrate import DatabaseUnusable, upgrade
@@ -151,6 +151,7 @@ async def _run(
         vms=vms,
         metrics=metrics,
         clock=clock,
+        boot=boot_session(),
     )
     metrics.registry.register(WorldCollector(lambda: reconciler.world, clock))
     state = Health(warnings=settings.warnings(), webhook_at=await reader.last_webhook())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import perf_counter
@@ -18,6 +18,7 @@ from time import perf_counter
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from app.clock import ClockMark
 from app.db.reader import Reader
 from app.db.store import Store
 from app.domain.actions import Action, Boot, Claim, Note, Stop, subject
@@ -36,6 +37,7 @@ log = structlog.get_logger(__name__)
 FIRST_REST = 1.0  # s, after an action failed; doubled each time
 LONGEST_REST = 60.0  # s
 JUMP = timedelta(seconds=20)  # less is the clock being set right bit by bit
+SLEW = timedelta(seconds=1)  # of that, noted so that the bits never add up to a jump
 LONGEST_BREATH = 0.05  # s, between two passes
 WITHIN = Claim | Note | Stop  # short writes, done within the pass
 
@@ -71,6 +73,7 @@ class Reconciler:
         vms: VMBackend,
         metrics: Metrics,
         clock: Callable[[], datetime],
+        boot: str,  # the run of the machine that the loop's clock counts from (app.clock.boot_session)
         chance: random.Random | None = None,  # for names and jitter; a simulation hands in a seeded one
     ) -> None:
         self.setup = setup
@@ -89,7 +92,8 @@ class Reconciler:
             chance=chance or random.SystemRandom(),
         )
         self._bell = asyncio.Event()
-        self._offset: datetime | None = None  # the wall clock when the loop's clock stood at nothing
+        self._boot = boot
+        self._mark: ClockMark | None = None  # how the wall clock stood to the loop's, as the database has it
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._resting: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
@@ -173,13 +177,22 @@ class Reconciler:
         return any(isinstance(action, WITHIN) for action in actions)
 
     async def _mind_the_clock(self) -> None:
-        """Where the wall clock jumped (the Mac slept, or was set), let nothing seem older or younger by that."""
-        offset = self._clock() - timedelta(seconds=asyncio.get_running_loop().time())
-        jump, self._offset = offset - (self._offset or offset), offset
+        """Where the wall clock jumped (the Mac slept, or was set), let nothing seem older or younger by that.
+
+        Nor where it did before this process was there to see it: the database knows how the clocks stood.
+        """
+        mark = ClockMark(self._boot, self._clock() - timedelta(seconds=asyncio.get_running_loop().time()))
+        known = self._mark or await self._reader.clock()
+        jump = mark.jump_since(known) if known else timedelta(0)
         if abs(jump) >= JUMP:
             log.warning("clock_jumped", seconds=round(jump.total_seconds()))
-            await self._store.shift_times(jump)
+            await self._store.shift_times(jump, mark)
             self.sight.forget_looks()
+        elif self._mark is None or abs(jump) >= SLEW:
+            await self._store.note_clock(mark)
+        else:
+            return
+        self._mark = mark
 
     async def see(self) -> World:
         """Put together what is known now. Looks that failed or were never made are absent, not empty."""
@@ -238,22 +251,22 @@ class Reconciler:
             if boot is not None:
                 boot.cancel()
         if isinstance(action, WITHIN):
-            await self._carry_out(action, self._performer.perform(action, world))
+            await self._carry_out(action, world)
             return
-        task = asyncio.create_task(self._carry_out(action, self._performer.perform(action, world)))
+        task = asyncio.create_task(self._carry_out(action, world))
         self._tasks[action.key] = task
         task.add_done_callback(lambda _: self._put_down(action.key))
 
-    async def _carry_out(self, action: Action, work: Awaitable[None]) -> None:
+    async def _carry_out(self, action: Action, world: World) -> None:
         """Carry one action out; whatever logs a line meanwhile, it names the action's runner and job."""
         with bound_contextvars(**subject(action)):
-            await self._attempt(action, work)
+            await self._attempt(action, world)
 
-    async def _attempt(self, action: Action, work: Awaitable[None]) -> None:
-        """Await the work; a failure rests the action's key for a while and touches nothing else."""
+    async def _attempt(self, action: Action, world: World) -> None:
+        """Perform the action; a failure rests its key for a while and touches nothing else."""
         kind = type(action).__name__
         try:
-            await work
+            await self._performer.perform(action, world)
         except OutsideError as error:
             self._rest(action.key)
             self._metrics.actions.labels(kind, error.code).inc()

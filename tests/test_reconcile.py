@@ -371,14 +371,19 @@ async def test_a_mint_that_must_wait(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("away", [False, True], ids=["before our eyes", "while we are away"])
 @pytest.mark.parametrize("hours", [8, -8])
-async def test_the_clock_jumps(tmp_path: Path, hours: int) -> None:
+async def test_the_clock_jumps(tmp_path: Path, hours: int, *, away: bool) -> None:
     """A Mac that slept, or whose clock was set: the job that runs goes on, and the next one is served."""
     async with a_site(tmp_path, slots=1) as site:
         site.start()
         jobs = await one_of_two_runs(site, seconds=600)
         await site.pass_time(60)
+        if away:
+            await site.kill()
         site.skew = timedelta(hours=hours)
+        if away:
+            site.start()
         await site.until(site.is_drained, within=LONG)
         site.check()
         assert {job.conclusion for job in jobs} == {"success"}

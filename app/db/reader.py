@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select, text
 
+from app.clock import ClockMark
 from app.db import board
 from app.db.board import Board, Span, Statistics
 from app.db.database import Database
@@ -31,7 +32,7 @@ from app.db.rows import (
     runner_from,
     transition_from,
 )
-from app.db.store import DRAINING, LOG_REACHED
+from app.db.store import CLOCK, DRAINING, LOG_REACHED
 from app.domain.jobs import Job, JobStatus
 from app.domain.pools import Target
 from app.domain.runners import Runner, RunnerState
@@ -217,6 +218,15 @@ class Reader:
 
         def work(connection: Connection) -> frozenset[str]:
             return frozenset(connection.execute(select(JOB.c.repository).distinct()).scalars())
+
+        return await self._db.read(work)
+
+    async def clock(self) -> ClockMark | None:
+        """Return how the wall clock stood to the monotonic one when it was last noted; None: never."""
+
+        def work(connection: Connection) -> ClockMark | None:
+            row = connection.execute(select(FLAG).where(FLAG.c.name == CLOCK)).first()
+            return ClockMark.parse(row.value) if row else None
 
         return await self._db.read(work)
 

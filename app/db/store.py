@@ -17,6 +17,7 @@ from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningDelete
 
+from app.clock import ClockMark
 from app.db.database import Database
 from app.db.rows import (
     COOLDOWN,
@@ -42,6 +43,7 @@ R = TypeVar("R")
 DRAINING = "draining"  # names of flags
 LOG_REACHED = "delivery_log_reached"
 RELEASE = "runner_release"
+CLOCK = "clock"
 
 # The webhook door's statements are built once: building one costs more than running it.
 NEW_DELIVERY = insert(DELIVERY).on_conflict_do_nothing()
@@ -274,8 +276,15 @@ class Store:
         )
         await self._forget(mended)
 
-    async def shift_times(self, jump: timedelta) -> None:
-        """Move the times that spans are measured from by *jump*, as the wall clock was; jobs must be asked about anew."""
+    async def note_clock(self, mark: ClockMark) -> None:
+        """Note how the wall clock stands to the monotonic one."""
+        await self._db.write(lambda connection: _set_flag(connection, CLOCK, str(mark)))
+
+    async def shift_times(self, jump: timedelta, mark: ClockMark) -> None:
+        """Move the times that spans are measured from by *jump*, as the wall clock was, which stands at *mark* now.
+
+        Jobs must be asked about anew.
+        """
 
         def work(connection: Connection) -> None:
             for row in connection.execute(select(RUNNER).where(RUNNER.c.state != RunnerState.GONE)).all():
@@ -291,6 +300,7 @@ class Store:
                 connection.execute(_upsert(COOLDOWN), cooldown_values(moved))
             still_open = JOB.c.status != JobStatus.COMPLETED
             connection.execute(update(JOB).where(still_open).values(checked_at=None))
+            _set_flag(connection, CLOCK, str(mark))
 
         await self._db.write(work)
 

@@ -317,6 +317,7 @@ def a_context(
         vms=vms,
         metrics=metrics,
         clock=clock,
+        boot="one",
     )
     metrics.registry.register(WorldCollector(lambda: reconciler.world, clock))
     return Context(

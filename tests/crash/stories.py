@@ -26,6 +26,7 @@ STRAY = "crash-mac-zzzzzzzz"
 
 AT_START = (
     "store.configure",
+    "store.note_clock",
     "store.prune",
     "github.whoami",
     "vms.look",

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from app.clock import ClockMark
 from app.db.database import Database, open_engine
 from app.db.migrate import upgrade
 from app.db.reader import LINE, LIVE_OR_OWED, JobFilter, Reader, Records
@@ -243,7 +244,9 @@ async def test_a_hold_is_kept_and_moves_with_the_clock(store: Store, reader: Rea
     await store.claim(a_runner(S.BUSY))
     await store.hold(NAME, timedelta(minutes=5), at=NOW)
     await store.amend(NAME, guest_held_until=NOW + timedelta(minutes=5))
-    await store.shift_times(timedelta(hours=1))
+    mark = ClockMark("one", NOW)
+    await store.shift_times(timedelta(hours=1), mark)
+    assert await reader.clock() == mark
     (runner,) = await reader.runners(live=True, limit=1)
     assert runner.held_until == runner.guest_held_until == NOW + timedelta(hours=1, minutes=5)
     with pytest.raises(UnknownRunner):

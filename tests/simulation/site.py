@@ -206,6 +206,7 @@ class Site:
             vms=Port(self.host, fuse.layer, *variant.host, trace("host"), witness.host, self.trouble.host),
             metrics=metrics,
             clock=self.our_clock,
+            boot="one",
             chance=self.rng,
         )
         process = Process(reconciler, store, metrics, self.our_clock, fuse)

@@ -68,9 +68,15 @@ async def test_missing_program(tmp_path: Path) -> None:
 
 async def test_the_polite_signal_comes_first(tmp_path: Path) -> None:
     """The process gets the signal it was promised, and SIGKILL only if it does not heed it."""
-    script = f"trap 'touch \"{tmp_path}/heard\"; exit 0' INT; echo on; while :; do sleep 0.05; done"
-    with pytest.raises(VMTimeout):
-        await run(["/bin/sh", "-c", script], env=ENV, late=LATE, timeout=2.0, polite=signal.SIGINT)
+    script = f"cd '{tmp_path}'; trap 'touch heard; exit 0' INT; touch ready; while :; do sleep 0.05; done"
+    task = asyncio.create_task(
+        run(["/bin/sh", "-c", script], env=ENV, late=LATE, timeout=60, polite=signal.SIGINT)
+    )
+    while not (tmp_path / "ready").exists():
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert (tmp_path / "heard").exists()
 
 
