@@ -18,7 +18,7 @@ from app.db.reader import Reader
 from app.db.store import Store
 from app.domain import actions as do
 from app.domain.jobs import JobStatus
-from app.domain.lifecycle import may_destroy
+from app.domain.lifecycle import SILENT, may_destroy
 from app.domain.looks import needs_run
 from app.domain.pools import BASE, TOKEN_ALPHABET, TOKEN_LENGTH, Forks, Target, runner_name
 from app.domain.preparation import UNSERVING
@@ -276,6 +276,9 @@ class Performer:
             await self._count_barren(action)
         elif guest is not None:
             await self._found_busy(runner, "guest_runs_a_job")
+        elif runner.state is not RunnerState.BUSY and self._is_silent(runner.name):
+            # It may run a job of which nobody can tell: the limit of a job ends it.
+            await self._found_busy(runner, "guest_silent")
         else:
             msg = f"{runner.name} is not listed by GitHub and its guest does not answer: left alone for now"
             raise VMError(msg, reason="guest_unknown")
@@ -298,13 +301,19 @@ class Performer:
             await self._move(runner.name, RunnerState.BUSY, reason, delivered=True)
             await self._store.succeed(f"class:{runner.pool}:{runner.target}")
 
+    def _is_silent(self, name: str) -> bool:
+        since = self._sight.silent_since.get(name)
+        return since is not None and self._clock() - since >= SILENT
+
     async def _probe(self, name: str) -> GuestLook | None:
         try:
             look = await self._vms.probe(name)
         except VMError as error:
+            self._sight.silent_since.setdefault(name, self._clock())
             log.info("guest_unknown", runner=name, code=error.code, detail=str(error))
             return None
         self._sight.guests[name] = look
+        self._sight.silent_since.pop(name, None)
         return look
 
     async def _destroy(self, runner: Runner) -> None:

@@ -33,6 +33,9 @@ class Sight:
     registrations: dict[Target, RegistrationsLook] = field(default_factory=dict)
     known_targets: set[Target] = field(default_factory=set)
     guests: dict[str, GuestLook] = field(default_factory=dict)
+    silent_since: dict[str, datetime] = field(
+        default_factory=dict
+    )  # guests that were asked, and do not answer
     groups: dict[tuple[str, str | None], GroupLook] = field(default_factory=dict)
     seen_before: frozenset[str] = frozenset()
     log_read_at: datetime | None = None  # the App's delivery log, to its end
@@ -68,11 +71,13 @@ class Sight:
         self.host = self.host_changed_at = None
         self.registrations.clear()
         self.guests.clear()
+        self.silent_since.clear()
         self.groups.clear()
 
     def confirmed_absent(self, name: str) -> None:
         """Forget a VM that the host confirmed to be gone, without waiting for the next look."""
         self.guests.pop(name, None)
+        self.silent_since.pop(name, None)
         self.ended.pop(name, None)
         if self.host is not None:
             kept = tuple(vm for vm in self.host.vms if vm.name != name)

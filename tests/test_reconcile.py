@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -356,40 +355,6 @@ async def test_a_start_that_fails(tmp_path: Path) -> None:
         assert process.bugs() == ["a pass failed"]
 
 
-async def test_a_mint_that_must_wait(tmp_path: Path) -> None:
-    """Where GitHub's limit let nothing be registered, the VM that is ready is kept for when it may."""
-    async with a_site(tmp_path) as site:
-        site.start()
-        site.model.faults.add("mint", faults.secondary_limit(retry_after=30))
-        job = queue(site)
-        await site.until(site.is_drained, within=LONG)
-        site.check()
-        assert (job.conclusion, site.host.calls["start"], site.model.faults.calls["mint"]) == (
-            "success",
-            1,
-            2,
-        )
-
-
-@pytest.mark.parametrize("away", [False, True], ids=["before our eyes", "while we are away"])
-@pytest.mark.parametrize("hours", [8, -8])
-async def test_the_clock_jumps(tmp_path: Path, hours: int, *, away: bool) -> None:
-    """A Mac that slept, or whose clock was set: the job that runs goes on, and the next one is served."""
-    async with a_site(tmp_path, slots=1) as site:
-        site.start()
-        jobs = await one_of_two_runs(site, seconds=600)
-        await site.pass_time(60)
-        if away:
-            await site.kill()
-        site.skew = timedelta(hours=hours)
-        if away:
-            site.start()
-        await site.until(site.is_drained, within=LONG)
-        site.check()
-        assert {job.conclusion for job in jobs} == {"success"}
-        assert site.host.calls["start"] == 2
-
-
 async def test_a_forged_end(tmp_path: Path) -> None:
     """A signed webhook that calls a running job completed long ago ends nothing: GitHub is asked first."""
     async with a_site(tmp_path) as site:
@@ -410,15 +375,3 @@ async def test_a_forged_end(tmp_path: Path) -> None:
         await site.until(site.is_drained, within=LONG)
         site.check()
         assert job.conclusion == "success"
-
-
-async def test_time_limits(tmp_path: Path) -> None:
-    """A boot that never ends and a job that never ends are ended by their limits, and others are served."""
-    pool = a_pool(boot_timeout=timedelta(minutes=2), job_timeout=timedelta(minutes=10))
-    async with a_site(tmp_path, pools=(pool,)) as site:
-        site.start()
-        endless, quick = queue(site, seconds=1e6), queue(site, "acme/lib")
-        await site.until(lambda: quick.conclusion == "success", within=LONG)
-        await site.until(site.is_drained, within=LONG)
-        assert endless.conclusion not in {None, "success"}
-        assert "job_timeout" in {runner.reason for runner in site.runners(gone=True)}

@@ -42,7 +42,7 @@ TOO_OLD = 7  # run.sh ends with it when GitHub turns the runner's version away
 GHOST = timedelta(minutes=2)  # listening, but its registration is gone
 JOBLESS = timedelta(minutes=10)  # busy, but GitHub knows no job and the guest runs no worker
 FORGIVEN = timedelta(hours=25)  # GitHub itself removes an ephemeral runner that was offline for a day
-SILENT = timedelta(minutes=5)  # the job is over, and the guest does not power off
+SILENT = timedelta(minutes=5)  # that a guest may neither answer nor, when its job is over, power off
 
 
 @dataclass(frozen=True, slots=True)
