@@ -144,6 +144,7 @@ class Story:
             if not site.witness.wrong:
                 await self._lasts(CALM_LIMIT, until_drained=True)
             processes.cancel()
+            await self._kill()  # at once, or it begins something new after all had drained
             await asyncio.gather(processes, return_exceptions=True)
             await site.kill()
             if not site.witness.wrong:
