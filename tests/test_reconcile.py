@@ -312,7 +312,13 @@ async def test_orphans_go_when_seen_twice(tmp_path: Path) -> None:
         assert "somebodys-vm" in site.host.vms
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before a call", "after its effect"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(False, id="before a call"),
+        pytest.param(True, id="after its effect", marks=pytest.mark.long),
+    ],
+)
 async def test_crash_between_any_two_steps(tmp_path: Path, after: bool) -> None:
     """Wherever our process ends, the next one goes on: the job is done, by one runner or the next, and nothing is left."""
     n = 0

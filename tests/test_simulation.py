@@ -25,7 +25,7 @@ from tests.simulation.story import STORM, Story
 from tests.simulation.trouble import CALM
 
 pytestmark = pytest.mark.looptime
-FIXED = (1, 2)
+FIXED = 1
 LATE = NOW + timedelta(days=1)
 
 
@@ -39,13 +39,12 @@ def a_seed() -> int:
     return int(os.environ.get("CIDERMILL_SEED") or random.SystemRandom().randrange(2**32))
 
 
-@pytest.mark.parametrize("seed", FIXED[:1])
-async def test_a_calm_day(tmp_path: Path, seed: int) -> None:
+async def test_a_calm_day(tmp_path: Path) -> None:
     """Without faults every job that a pool serves is run by a runner of ours, and nothing is left."""
-    assert await tell(tmp_path, seed, rates=CALM) == []
+    assert await tell(tmp_path, FIXED, rates=CALM) == []
 
 
-@pytest.mark.parametrize("seed", [*FIXED, None])
+@pytest.mark.parametrize("seed", [FIXED, None])
 async def test_a_storm(tmp_path: Path, seed: int | None) -> None:
     """Through faults of every kind no rule is broken, and afterwards everything drains to nothing."""
     assert await tell(tmp_path, a_seed() if seed is None else seed, rates=STORM, hours=0.4) == []

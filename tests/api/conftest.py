@@ -231,6 +231,11 @@ class Server:
         with self.engine.connect() as connection:
             return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())  # noqa: S608
 
+    def flags(self) -> set[str]:
+        """Return the switches that are set: what is noted without being asked for is none."""
+        with self.engine.connect() as connection:
+            return set(connection.execute(text("SELECT name FROM flag WHERE name != 'clock'")).scalars())
+
     @contextmanager
     def refusing(self, table: str) -> Iterator[None]:
         """Have the database refuse new rows of a table."""

@@ -254,7 +254,7 @@ async def test_drain_and_resume(server: Server) -> None:
     assert await server.get("/api/v1/runners") == []
     assert (await server.get("/api/v1/status"))["draining"] is True
     assert "draining" in (await server.get("/api/v1/jobs/1"))["explanation"]
-    assert server.rows("flag") == 1
+    assert server.flags() == {"draining"}
     assert (await server.client.post("/api/v1/resume")).json() == {"draining": False}
     await server.passes(4, seconds=2)
     assert len(await server.get("/api/v1/runners", live=True)) == 1

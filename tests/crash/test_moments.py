@@ -54,6 +54,7 @@ def has_made(site: Site, steps: int) -> bool:
     return len(site.steps()) >= steps or site.is_drained()
 
 
+@pytest.mark.crash
 async def test_a_running_job_never_notices() -> None:
     """Killed, or told to stop, under load: its VM and its worker go on, and the next process takes them up."""
     async with asyncio.TaskGroup() as side_by_side:

@@ -89,6 +89,7 @@ async def test_tokens_count_and_never_wait() -> None:
     assert loop_time() == 0
 
 
+@pytest.mark.long
 @pytest.mark.looptime
 async def test_a_burst_of_a_thousand_jobs() -> None:
     """A thousand registrations wanted at once are all made, in time, and no limit of GitHub's is ever met."""
