@@ -131,6 +131,7 @@ async def _run(
             tart=tart_of(settings),
             state_dir=settings.state_dir,
             names=Names(settings.host_name),
+            slots=settings.slots,
             clock=clock,
         )
     github, vms = around(github), around(vms)
@@ -139,7 +140,6 @@ async def _run(
         Setup(
             names=Names(settings.host_name),
             pools=pools,
-            slots=tuple(str(n + 1) for n in range(settings.slots)),
             min_free_disk_gb=settings.min_free_disk_gb,
             poll_interval=settings.poll_interval,
             image_refresh=settings.image_refresh,

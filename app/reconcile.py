@@ -48,7 +48,6 @@ class Setup:
 
     names: Names
     pools: tuple[Pool, ...]
-    slots: tuple[str, ...]
     min_free_disk_gb: float
     poll_interval: timedelta = timedelta(minutes=1)
     image_refresh: timedelta = timedelta(0)
@@ -199,12 +198,12 @@ class Reconciler:
         setup, sight = self.setup, self.sight
         # The keys first: an action that ends while the database is read shows in the rows, not as idle.
         in_hand = frozenset(self._tasks) | frozenset(self._resting)
-        records = await self._reader.records(denying=setup.denying, heads=max(1, len(setup.slots)))
+        places = sum(len(host.slots) for host in sight.host.hosts) if sight.host else 0
+        records = await self._reader.records(denying=setup.denying, heads=max(1, places))
         sight.repositories |= {demand.repository for demand in records.demand}
         self.world = World(
             names=setup.names,
             pools=setup.pools,
-            slots=setup.slots,
             min_free_disk_gb=setup.min_free_disk_gb,
             image_refresh=setup.image_refresh,
             image_keep=setup.image_keep,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.domain.jobs import Job, JobStatus, WorkflowJobEvent
-from app.domain.pools import Names, Pool, Target
+from app.domain.pools import MACOS_VM, Names, Pool, Target
 from app.domain.runners import Runner, RunnerState
 from app.domain.world import (
     VM,
     Demand,
     GuestLook,
     Head,
+    Host,
     HostLook,
     Registration,
     RegistrationsLook,
@@ -81,16 +83,21 @@ def a_demand(count: int = 1, **changes: Any) -> Demand:
 
 
 def a_vm(name: str = "mini-mac-aaaaaaaa", state: VMState = VMState.RUNNING, **changes: Any) -> VM:
-    return VM(name=name, state=state, **changes)
+    values: dict[str, Any] = {"takes": {MACOS_VM: 1} if state is VMState.RUNNING else {}}
+    return VM(name=name, state=state, **values | changes)
+
+
+def a_mac(**changes: Any) -> Host:
+    return Host(**{"room": {MACOS_VM: 2}, "most": 2} | changes)
 
 
 def a_host(*vms: VM, **changes: Any) -> HostLook:
     values: dict[str, Any] = {
         "at": ago(seconds=1),
         "vms": vms,
+        "hosts": (a_mac(),),
         "free_disk_gb": 100.0,
         "images": frozenset({"sequoia"}),
-        "limit": 2,
     }
     return HostLook(**values | changes)
 
@@ -115,13 +122,14 @@ def a_guest(**changes: Any) -> GuestLook:
 
 
 def a_world(**changes: Any) -> World:
-    values: dict[str, Any] = {
-        "names": Names("mini"),
-        "pools": (a_pool(),),
-        "slots": ("1", "2"),
-        "host": a_host(),
-    }
-    return World(**values | changes)
+    """Return a World; ``slots`` is how many VMs of ours its one Mac may run."""
+    slots = changes.pop("slots", 2)
+    values: dict[str, Any] = {"names": Names("mini"), "pools": (a_pool(),), "host": a_host()}
+    world = World(**values | changes)
+    if world.host is None or slots == 2:
+        return world
+    mac = a_mac(room={MACOS_VM: max(2, slots)}, most=slots)
+    return replace(world, host=replace(world.host, hosts=(mac,)))
 
 
 def an_event(status: JobStatus = JobStatus.QUEUED, **changes: Any) -> WorkflowJobEvent:

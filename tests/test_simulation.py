@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from app.domain.world import HostLook
 from app.ports import OutsideError, VMError
-from tests.builders import NOW
+from tests.builders import NOW, a_host
 from tests.simulation.layers import Call
 from tests.simulation.site import Variant
 from tests.simulation.story import STORM, Story
@@ -76,7 +75,7 @@ def blind(verb: str, call: Call) -> Call:
         try:
             return await call(*args, **kwargs)
         except VMError:
-            return HostLook(at=LATE, vms=(), free_disk_gb=100.0, images=frozenset({"sequoia"}), limit=2)
+            return a_host(at=LATE)
 
     return passed
 

@@ -84,7 +84,8 @@ async def status(context: Ctx) -> StatusOut:
 async def slots(context: Ctx) -> list[SlotOut]:
     """Return every slot and what holds it."""
     holders = {runner.slot: runner for runner in await context.reader.runners(live=True, limit=1000)}
-    names = list(dict.fromkeys([*context.reconciler.setup.slots, *sorted(holders)]))
+    world = context.reconciler.world
+    names = list(dict.fromkeys([*(world.slots if world else ()), *sorted(holders)]))
     return [
         SlotOut(
             slot=slot,

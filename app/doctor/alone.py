@@ -22,7 +22,11 @@ class Alone:
     def __init__(self, settings: Settings) -> None:
         tart = Tart(settings.tart_path, tart_home(settings.tart_home, os.environ), os.environ)
         vms = TartBackend(
-            tart=tart, state_dir=settings.state_dir, names=Names(settings.host_name), clock=utcnow
+            tart=tart,
+            state_dir=settings.state_dir,
+            names=Names(settings.host_name),
+            slots=settings.slots,
+            clock=utcnow,
         )
         self._settings = settings
         self._place = Place(
@@ -52,7 +56,6 @@ class Alone:
                 self._place.vms,
                 pool,
                 settings.host_name,
-                slots=settings.slots,
                 min_free_gb=settings.min_free_disk_gb,
             )
             for pool in pools

@@ -16,11 +16,12 @@ from datetime import datetime
 from app.db.reader import Reader
 from app.db.store import SlotTaken
 from app.doctor.finding import Check, Finding, failure, warning
+from app.domain.places import Room
 from app.domain.plan import hold_up
-from app.domain.pools import TOKEN_ALPHABET, TOKEN_LENGTH, Pool, runner_name
+from app.domain.pools import MACOS_VM, TOKEN_ALPHABET, TOKEN_LENGTH, Pool, runner_name
 from app.domain.runners import Runner, RunnerState
 from app.domain.versions import mend
-from app.domain.world import HostLook, VMState, World
+from app.domain.world import HostLook, World
 from app.ports import VMBackend, VMError
 from app.reconcile import Reconciler
 
@@ -95,11 +96,11 @@ def one_a_image(pools: Sequence[Pool]) -> tuple[Pool, ...]:
     return tuple({pool.image: pool for pool in reversed(pools)}.values())[::-1]
 
 
-async def boot_here(vms: VMBackend, pool: Pool, host_name: str, *, slots: int, min_free_gb: float) -> Tried:
+async def boot_here(vms: VMBackend, pool: Pool, host_name: str, *, min_free_gb: float) -> Tried:
     """Boot a VM without a server. Nobody else may start VMs meanwhile: hold the state directory's lock."""
     name, began = _name(host_name, pool), asyncio.get_running_loop().time()
     try:
-        why_not = _room(await vms.look(), slots, min_free_gb)
+        why_not = _room(await vms.look(), min_free_gb)
         if why_not:
             return Tried(pool=pool, no_slot=why_not)
         try:
@@ -112,10 +113,9 @@ async def boot_here(vms: VMBackend, pool: Pool, host_name: str, *, slots: int, m
     return Tried(pool=pool, name=name, left=left, runner=facts.runner_version, seconds=seconds)
 
 
-def _room(look: HostLook, slots: int, min_free_gb: float) -> str:
-    running = [vm.name for vm in look.vms if vm.counts and vm.state is VMState.RUNNING]
-    allowed = slots if look.limit is None else min(slots, look.limit)
-    if len(running) >= allowed:
+def _room(look: HostLook, min_free_gb: float) -> str:
+    running = [vm.name for vm in look.vms if vm.takes.get(MACOS_VM)]
+    if len(running) >= sum(len(host.slots) for host in look.hosts):
         return f"{' and '.join(sorted(running))} run already"
     if look.free_disk_gb < min_free_gb:
         return f"only {look.free_disk_gb:.0f} GB are free"
@@ -138,9 +138,12 @@ async def boot_there(
     why_not = _held_up(world, pool, now)
     if world is None or why_not:
         return Tried(pool=pool, no_slot=why_not)
+    slot = Room(world).slot_for(pool)
+    if slot is None:
+        return Tried(pool=pool, no_slot="every slot is taken")
     runner = Runner(
         name=_name(world.names.host, pool),
-        slot=world.free_slots()[0],
+        slot=slot,
         spec=pool,
         state=RunnerState.BOOTING,
         since=now,
@@ -169,7 +172,7 @@ def _held_up(world: World | None, pool: Pool, now: datetime) -> str:
         return "the server is draining"
     if world.host is not None and pool.image not in world.host.images:
         return f"the image {pool.image} is not ready (see image)"
-    return hold_up(world, now) or ("" if world.free_slots() else "every slot is taken")
+    return hold_up(world, now) or ""
 
 
 async def _outcome(reader: Reader, runner: Runner, every: float) -> Runner:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from app.doctor.finding import Check, Finding, failure, warning
 from app.doctor.host import MACHINE, Host, Process
+from app.domain.pools import MACOS_VM
 from app.domain.versions import held, mend, time_left
 from app.domain.world import VMState
 
@@ -199,11 +200,9 @@ def foreign_vms(host: Host, _now: datetime) -> Iterator[Finding]:
         yield FOREIGN.wrong("unlisted", said=host.look_trouble)
         return
     others = sorted(
-        vm.name
-        for vm in host.look.vms
-        if vm.counts and vm.state is VMState.RUNNING and not host.names.is_runner(vm.name)
+        vm.name for vm in host.look.vms if vm.takes.get(MACOS_VM) and not host.names.is_runner(vm.name)
     )
-    limit = host.slots if host.look.limit is None else host.look.limit
+    limit = sum(one.room[MACOS_VM] for one in host.look.hosts)
     left = max(0, min(host.slots, limit - len(others)))
     if left < host.slots:
         yield FOREIGN.wrong("running", names=" and ".join(others), left=left, slots=host.slots)

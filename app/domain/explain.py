@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from app.domain.jobs import Job, JobStatus
 from app.domain.line import Line
+from app.domain.places import Room
 from app.domain.plan import hold_up, pool_hold_up, supply
 from app.domain.pools import Forks, Pool
 from app.domain.runners import Runner, RunnerState
@@ -111,7 +112,7 @@ def _crowded(job: Job, pool: Pool, world: World, now: datetime) -> str:
     mine = [r for r in world.live if r.pool == pool.name and r.serves_jobs]
     if pool.max_runners is not None and len(mine) >= pool.max_runners:
         return f"Pool {pool.name} runs {len(mine)} of its max_runners = {pool.max_runners}."
-    if world.free_slots():
+    if Room(world).slot_for(pool):
         return f"It is next in line; {_waiting(job, pool, world)}."
     live = [f"{r.name} {_doing(r, now)}" for r in world.live]
     if len(live) < len(world.slots):

@@ -7,6 +7,7 @@ looks that are due.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import datetime, timedelta
 
 from app.domain import images, preparation
@@ -14,6 +15,7 @@ from app.domain.actions import Action, CheckJob, Claim
 from app.domain.lifecycle import Case, needs_unit, review, side_check
 from app.domain.line import Line, Unit
 from app.domain.looks import LATE_ARRIVAL, asking_at, due
+from app.domain.places import Room
 from app.domain.pools import Pool
 from app.domain.runners import COMING, Purpose, Runner, RunnerState
 from app.domain.sweep import sweep
@@ -35,9 +37,9 @@ def plan(world: World, *, now: datetime) -> list[Action]:
     """Return what to do about *world* at *now*."""
     line = Line(world, now)
     units = supply(world, line, now)
-    claims = _claims(world, line, now)
-    full = len(world.free_slots()) == sum(isinstance(action, Claim) for action in claims)
-    wanting = launchable(world, now) if full else frozenset()
+    room = Room(world)
+    claims = _claims(world, line, room, now)
+    wanting = frozenset(name for name in launchable(world, now) if _slot_for(name, world, room) is None)
     cases = [
         Case(
             runner=runner,
@@ -86,32 +88,43 @@ def launchable(world: World, now: datetime) -> frozenset[str]:
     return frozenset(pool.name for pool in world.pools if pool_hold_up(pool, world, now) is None)
 
 
-def _claims(world: World, line: Line, now: datetime) -> list[Action]:
-    free = list(world.free_slots())
-    due = preparation.next_one(world, now) if free and asking_at(world, line) else None
-    if due is None or hold_up(world, now) is not None:
-        return _launches(world, line, free, now)
-    claim = Claim(free[0], due.pool.name, f"the base is prepared: {due.reason}", Purpose.BASE)
-    if due.urgent:
-        return [claim, *_launches(world, line, free[1:], now)]
-    return _launches(world, line, free, now) or [claim]  # a slot that no job can use
+def _claims(world: World, line: Line, room: Room, now: datetime) -> list[Action]:
+    """Return the claims of free slots, and take those out of *room*."""
+    due = preparation.next_one(world, now) if asking_at(world, line) else None
+    slot = room.slot_for(due.pool) if due else None
+    if due is None or slot is None or hold_up(world, now) is not None:
+        return _launches(world, line, room, now)
+    claim = Claim(slot, due.pool.name, f"the base is prepared: {due.reason}", Purpose.BASE)
+    if not due.urgent and (launches := _launches(world, line, room, now)):
+        return launches
+    room.take(slot, due.pool)  # a slot that no job can use, or that the base needs first
+    return [claim, *(_launches(world, line, room, now) if due.urgent else [])]
 
 
-def _launches(world: World, line: Line, slots: list[str], now: datetime) -> list[Action]:
+def _launches(world: World, line: Line, room: Room, now: datetime) -> list[Action]:
     pools = launchable(world, now)
+    spoken_for = deepcopy(room)  # by jobs that are looked up first, too
     actions: list[Action] = []
-    for slot in slots:
-        unit = line.take_new(pools)
-        if unit is None:
+    while True:
+        unit = line.take_new(frozenset(name for name in pools if _slot_for(name, world, spoken_for)))
+        slot = spoken_for.slot_for(unit.pool) if unit else None
+        if unit is None or slot is None:
             break
+        spoken_for.take(slot, unit.pool)
         head = unit.head
         if head.checked_at is None and head.received_at - head.queued_at >= LATE_ARRIVAL:
             actions.append(CheckJob(head.id))
             continue
+        room.take(slot, unit.pool)
         actions.append(Claim(slot, unit.pool.name, f"job {head.id} of {unit.demand.repository} waits"))
         if _trouble(world, unit.pool):
             break  # one launch goes ahead of the others, to see whether it helps
     return actions
+
+
+def _slot_for(name: str, world: World, room: Room) -> str | None:
+    pool = world.pool(name)
+    return room.slot_for(pool) if pool else None
 
 
 def hold_up(world: World, now: datetime) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -17,6 +17,7 @@ BASE = "base"  # where the pool stands, in the names of VMs that are no pool's
 RESERVED_POOL_NAMES = frozenset({BASE, "golden"})
 TOKEN_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # noqa: S105  # base32, lower case
 TOKEN_LENGTH = 8
+MACOS_VM = "macos-vm"  # what a running macOS guest takes of its host's room: Apple allows two on a Mac
 
 
 class Scope(StrEnum):
@@ -81,6 +82,11 @@ class Pool:
         return tuple({label.casefold(): label for label in reversed(labels)}.values())[::-1]
 
     @property
+    def takes(self) -> Mapping[str, int]:
+        """What each of its VMs takes of a host's room."""
+        return {MACOS_VM: 1}
+
+    @property
     def effective_scope(self) -> Scope:
         """The scope with ``auto`` narrowed where a cap per repository needs us, not GitHub, to pick the job."""
         if self.scope is Scope.AUTO and self.max_per_repository is not None:
@@ -125,6 +131,16 @@ class Target:
         """Read what :meth:`__str__` wrote."""
         owner, _, repository = text.partition("/")
         return cls(owner, repository or None)
+
+
+def slot_name(host: str, number: int) -> str:
+    """Return the name of a host's slot: ``2``, or ``mini2/1`` where there are several hosts."""
+    return f"{host}/{number}" if host else str(number)
+
+
+def host_of(slot: str) -> str:
+    """Return the name of the host that a slot is on."""
+    return slot.rpartition("/")[0]
 
 
 def runner_name(host: str, pool: str, token: str) -> str:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from app.domain.jobs import Job
-from app.domain.pools import Names, Pool, Target
+from app.domain.pools import MACOS_VM, Names, Pool, Target, slot_name
 from app.domain.runners import Runner
 
 
@@ -31,7 +31,8 @@ class VM:
 
     name: str
     state: VMState
-    counts: bool = True  # takes one of the places Apple allows (a running macOS guest does)
+    host: str = ""  # the name of the one it is on; empty where there is but one, or it has none yet
+    takes: Mapping[str, int] = field(default_factory=dict)  # of its host's room, now
     ending: str | None = None  # how it ended, read from its log, where it has
 
 
@@ -59,17 +60,34 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One machine that runs VMs."""
+
+    room: Mapping[str, int]  # how much of what there is, whoever takes it; see Pool.takes
+    name: str = ""  # empty where there is but one
+    most: int | None = None  # VMs of ours at a time; None: only the room limits them
+    closed: str = ""  # why nothing new starts there
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The names of its slots, were all of it ours."""
+        count = self.room.get(MACOS_VM, 0)
+        count = count if self.most is None else min(count, self.most)
+        return tuple(slot_name(self.name, n + 1) for n in range(count))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostLook:
-    """One look at the host."""
+    """One look at the hosts: the Mac we run on, or all that another program drives for us."""
 
     at: datetime
     vms: tuple[VM, ...]
+    hosts: tuple[Host, ...]  # in the order in which they are filled
     free_disk_gb: float
     images: frozenset[str] = frozenset()  # configured images that can be cloned at once
     bases: tuple[Base, ...] = ()  # one for each image that has it
     # By image that can be cloned: its digest, or what is another whenever a local VM was rebuilt, or ran.
     digests: Mapping[str, str] = field(default_factory=dict)
-    limit: int | None = None  # running VMs the host allows in all; None: only slots limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +219,6 @@ class World:
 
     names: Names
     pools: tuple[Pool, ...]
-    slots: tuple[str, ...]
     min_free_disk_gb: float = 0.0
     image_refresh: timedelta = timedelta(0)  # how often registries are asked what a tag is; nothing: never
     image_keep: int = 1  # digests kept of an image beside the present one
@@ -231,6 +248,12 @@ class World:
     seen_before: frozenset[str] = frozenset()  # orphans that an earlier look saw too
 
     @property
+    def slots(self) -> tuple[str, ...]:
+        """Every slot there is, free or not; none before the first look."""
+        hosts = self.host.hosts if self.host else ()
+        return tuple(slot for host in hosts for slot in host.slots)
+
+    @property
     def live(self) -> tuple[Runner, ...]:
         """The runners that hold a slot."""
         return tuple(runner for runner in self.runners if runner.is_live)
@@ -248,17 +271,3 @@ class World:
         """Whether a look begun after the runner's last transition did not find its registration."""
         look = self.registrations.get(runner.target) if runner.target else None
         return look is not None and look.at > runner.since and self.registration(runner) is None
-
-    def free_slots(self) -> tuple[str, ...]:
-        """Return the slots that may be claimed: held by no live runner, and the host has room as well."""
-        if self.host is None:
-            return ()
-        live = {runner.name for runner in self.live}
-        held = {runner.slot for runner in self.live}
-        free = [slot for slot in self.slots if slot not in held]
-        if self.host.limit is not None:
-            strangers = sum(
-                vm.counts and vm.state is VMState.RUNNING and vm.name not in live for vm in self.host.vms
-            )
-            free = free[: max(0, self.host.limit - strangers - len(live))]
-        return tuple(free)

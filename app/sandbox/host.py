@@ -14,8 +14,8 @@ from datetime import datetime
 from pathlib import Path
 
 from app.domain.images import is_remote
-from app.domain.pools import Names, Pool
-from app.domain.world import VM, Base, GuestLook, HostLook, Made, VMState
+from app.domain.pools import MACOS_VM, Names, Pool
+from app.domain.world import VM, Base, GuestLook, Host, HostLook, Made, VMState
 from app.ports import GuestFacts, JitConfig, Package, VMError, VMTimeout
 
 HOST_LIMIT = 2
@@ -71,7 +71,7 @@ class ModelHost:
         self.faults = HostFaults()
         self.boot_seconds = boot_seconds
         self.free_disk_gb = 100.0
-        self.limit = HOST_LIMIT
+        self.limit = self.slots = HOST_LIMIT
         self.calls: Counter[str] = Counter()
         self.most_running = 0
         self.connected: Callable[[ModelVM], None] = lambda _: None  # a runner in a guest starts
@@ -96,15 +96,23 @@ class ModelHost:
     async def look(self) -> HostLook:
         """List the VMs."""
         self._spend("look")
-        listed = tuple(VM(name=vm.name, state=vm.state, ending=vm.ending) for vm in self.vms.values())
+        listed = tuple(
+            VM(
+                name=vm.name,
+                state=vm.state,
+                takes={MACOS_VM: 1} if vm.state is VMState.RUNNING else {},
+                ending=vm.ending,
+            )
+            for vm in self.vms.values()
+        )
         return HostLook(
             at=self._clock(),
             vms=listed,
+            hosts=(Host(room={MACOS_VM: self.limit}, most=self.slots),),
             free_disk_gb=self.free_disk_gb,
             images=frozenset(self.images),
             bases=(*self._bases(), *self._prepared()),
             digests={image: self._digest(image) for image in self.images},
-            limit=self.limit,
         )
 
     async def prepare(self, image: str) -> str:

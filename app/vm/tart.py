@@ -15,8 +15,8 @@ from pathlib import Path
 
 import structlog
 
-from app.domain.pools import Names, Pool
-from app.domain.world import VM, GuestLook, HostLook, VMState
+from app.domain.pools import MACOS_VM, Names, Pool
+from app.domain.world import VM, GuestLook, Host, HostLook, VMState
 from app.ports import GuestFacts, JitConfig, Package, VMError
 from app.vm import guest
 from app.vm.bases import Bases
@@ -46,8 +46,11 @@ class TartBackend:
         tart: Tart,
         state_dir: Path,
         names: Names,
+        slots: int,
         clock: Callable[[], datetime],
     ) -> None:
+        """Drive *tart*, with at most so many VMs of ours at a time as there are *slots*."""
+        self._host = Host(room={MACOS_VM: APPLE_LIMIT}, most=slots)
         self._tart, self._limits = tart, tart.limits
         self._vms, self._runners = tart.home / "vms", state_dir / "runners"
         self._names, self._clock = names, clock
@@ -75,11 +78,11 @@ class TartBackend:
         return HostLook(
             at=at,
             vms=tuple(self._seen(vm) for vm in listed),
+            hosts=(self._host,),
             free_disk_gb=free / 1e9,
             images=self._images.clonable(listed),
             bases=self._bases.listed(listed, at),
             digests=self._images.digests(listed),
-            limit=APPLE_LIMIT,
         )
 
     def _unlisted(self, listed: set[str]) -> list[Listed]:
@@ -97,11 +100,12 @@ class TartBackend:
 
     def _seen(self, vm: Listed) -> VM:
         ours = self._names.is_runner(vm.name)
-        ended = ours and vm.state is not VMState.RUNNING
+        runs = vm.state is VMState.RUNNING
+        ended = ours and not runs
         return VM(
             name=vm.name,
             state=vm.state,
-            counts=ours or _is_mac(self._vms / vm.name),
+            takes={MACOS_VM: 1} if runs and (ours or _is_mac(self._vms / vm.name)) else {},
             ending=self._ending(vm.name) if ended else None,
         )
 

@@ -315,7 +315,7 @@ def a_context(
     broadcaster = Broadcaster()
     store, reader, metrics = Store(database, pools, broadcaster.tell), Reader(database), Metrics()
     reconciler = CountingReconciler(
-        Setup(names=Names("mini"), pools=pools, slots=("1", "2"), min_free_disk_gb=1.0),
+        Setup(names=Names("mini"), pools=pools, min_free_disk_gb=1.0),
         store=store,
         reader=reader,
         github=github,

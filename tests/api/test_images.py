@@ -127,7 +127,6 @@ async def test_a_schedule_is_kept(pulled: Server) -> None:
         type(setup)(
             names=setup.names,
             pools=setup.pools,
-            slots=setup.slots,
             min_free_disk_gb=setup.min_free_disk_gb,
             image_refresh=timedelta(days=1),
         )

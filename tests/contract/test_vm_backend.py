@@ -50,7 +50,7 @@ def tart_backend(place: Path) -> TartBackend:
     tart = Tart(str(place / "bin" / "tart"), place / "tart", {"PATH": os.environ["PATH"]})
     state = place / "state"
     state.mkdir(exist_ok=True)
-    return TartBackend(tart=tart, state_dir=state, names=Names("mini"), clock=utcnow)
+    return TartBackend(tart=tart, state_dir=state, names=Names("mini"), slots=2, clock=utcnow)
 
 
 @pytest.fixture(params=["model", "tart"])

@@ -51,6 +51,7 @@ def build(settings: Settings) -> FastAPI:
         tart=steps.around(tart),
         state_dir=settings.state_dir,
         names=Names(settings.host_name),
+        slots=settings.slots,
         clock=clock,
     )
     return create_app(settings, vms=vms, clock=clock, around=steps.around)

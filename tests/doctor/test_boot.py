@@ -63,7 +63,7 @@ def test_each_image_is_tried_once() -> None:
 
 
 async def here(vms: ModelHost) -> Tried:
-    return await boot_here(vms, POOL, "mini", slots=2, min_free_gb=30)
+    return await boot_here(vms, POOL, "mini", min_free_gb=30)
 
 
 async def test_without_a_server_it_is_booted_and_removed() -> None:
@@ -80,7 +80,7 @@ async def test_a_vm_that_does_not_come_up_is_removed_too() -> None:
     vms = ModelHost(lambda: NOW)
     vms.boot_seconds = 60
     slow = replace(POOL, boot_timeout=POOL.boot_timeout / 1e6)
-    tried = await boot_here(vms, slow, "mini", slots=2, min_free_gb=30)
+    tried = await boot_here(vms, slow, "mini", min_free_gb=30)
     assert "did not answer in time" in tried.trouble
     assert vms.vms == {}
 

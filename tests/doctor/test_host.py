@@ -14,25 +14,24 @@ from app.doctor import host, host_checks
 from app.doctor.host import MACHINE, Host, Process, Softnet
 from app.doctor.shell import Said
 from app.domain.pools import Names
-from app.domain.world import VM, HostLook, RunnerRelease, VMState, World
+from app.domain.world import HostLook, RunnerRelease, World
 from app.ports import VMError
 from app.sandbox.host import ModelHost
 from app.sandbox.image import install
 from app.vm.command import Tart
-from tests.builders import NOW, a_pool, ago
+from tests.builders import NOW, a_host, a_pool, a_vm, ago
 from tests.doctor.seen import expect
 
 NAMES = Names("mini")
 OURS, THEIRS = "mini-mac-aaaaaaaa", "ubuntu"
 POOL = a_pool(network="softnet")
 OLDER = World(
-    names=NAMES, pools=(POOL,), slots=("1",), versions={"mac": "2.330.0"}, release=RunnerRelease(version="2.336.0", since=ago(days=10))
+    names=NAMES, pools=(POOL,), versions={"mac": "2.330.0"}, release=RunnerRelease(version="2.336.0", since=ago(days=10))
 )  # fmt: skip
 
 
 def a_look(*running: str, images: frozenset[str] = frozenset({"sequoia"})) -> HostLook:
-    vms = tuple(VM(name=name, state=VMState.RUNNING) for name in running)
-    return HostLook(at=NOW, vms=vms, free_disk_gb=200, images=images, limit=2)
+    return a_host(*map(a_vm, running), at=NOW, images=images)
 
 
 GOOD = Host(

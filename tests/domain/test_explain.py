@@ -111,7 +111,6 @@ def full(*states: RunnerState) -> tuple[Any, ...]:
             a_job(),
             {
                 "demand": (a_demand(3),),
-                "slots": ("a", "b"),
                 "runners": full(RunnerState.BUSY, RunnerState.BUSY),
             },
             "All 2 slots are in use",
@@ -121,7 +120,6 @@ def full(*states: RunnerState) -> tuple[Any, ...]:
             a_job(),
             {
                 "demand": (a_demand(3),),
-                "slots": ("a", "b"),
                 "runners": tuple(
                     replace(runner, held_until=NOW + timedelta(minutes=5))
                     for runner in full(RunnerState.BUSY, RunnerState.BUSY)

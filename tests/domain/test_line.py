@@ -6,7 +6,7 @@ from typing import Any
 
 from app.domain.actions import Claim
 from app.domain.plan import plan
-from tests.builders import NOW, a_demand, a_head, a_host, a_pool, a_world, ago
+from tests.builders import NOW, a_demand, a_head, a_pool, a_world, ago
 
 
 def claims(**world: Any) -> list[str]:
@@ -26,7 +26,7 @@ def test_priority_then_share_then_age() -> None:
         a_demand(repository="acme/b", heads=(newer,)),
         a_demand(pool="fast", repository="acme/c", heads=(newer,)),
     )
-    assert claims(pools=pools, demand=demand, slots=tuple("12345"), host=a_host(limit=None)) == [
+    assert claims(pools=pools, demand=demand, slots=5) == [
         "acme/c", "acme/a", "acme/b", "acme/a", "acme/a",
     ]  # fmt: skip
 
@@ -38,13 +38,12 @@ def test_starving_goes_first() -> None:
         a_demand(repository="acme/a", heads=(a_head(queued_at=ago(minutes=31)),)),
         a_demand(pool="fast", repository="acme/c", heads=(a_head(id=2, queued_at=ago(minutes=29)),)),
     )
-    assert claims(pools=pools, demand=demand, slots=("1",)) == ["acme/a"]
+    assert claims(pools=pools, demand=demand, slots=1) == ["acme/a"]
 
 
 def test_caps() -> None:
     """A pool's cap on runners, and its cap per repository, are kept."""
-    slots, host = tuple("1234"), a_host(limit=None)
-    assert len(claims(pools=(a_pool(max_runners=1),), demand=(a_demand(5),), slots=slots, host=host)) == 1
+    assert len(claims(pools=(a_pool(max_runners=1),), demand=(a_demand(5),), slots=4)) == 1
     two = (a_demand(5), a_demand(5, repository="acme/b"))
-    capped = claims(pools=(a_pool(max_per_repository=1),), demand=two, slots=slots, host=host)
+    capped = claims(pools=(a_pool(max_per_repository=1),), demand=two, slots=4)
     assert sorted(capped) == ["acme/app", "acme/b"]

@@ -39,7 +39,7 @@ SITUATIONS = [
         id="a stranger's VM takes one of Apple's two places",
     ),
     pytest.param(
-        {"demand": (a_demand(3),), "host": a_host(a_vm("their-linux", counts=False))},
+        {"demand": (a_demand(3),), "host": a_host(a_vm("their-linux", takes={}))},
         [("claim", "1", "mac"), ("claim", "2", "mac")],
         id="a stranger's Linux VM takes none",
     ),
@@ -135,7 +135,7 @@ SITUATIONS = [
     pytest.param(
         {
             "host": UP,
-            "slots": ("1",),
+            "slots": 1,
             "pools": (a_pool(), a_pool(name="other", labels=("x",))),
             "demand": (a_demand(pool="other"),),
         }
@@ -151,7 +151,7 @@ SITUATIONS = [
     ),
     pytest.param(
         {
-            "slots": ("1",),
+            "slots": 1,
             "pools": (a_pool(), a_pool(name="other", labels=("x",))),
             "demand": (a_demand(pool="other"),),
             "in_hand": frozenset({f"boot:{NAME}"}),
@@ -169,7 +169,7 @@ SITUATIONS = [
         {
             "host": UP,
             "registrations": QUIET,
-            "slots": ("1",),
+            "slots": 1,
             "pools": (a_pool(), a_pool(name="other", labels=("x",))),
             "demand": (a_demand(pool="other"),),
         }

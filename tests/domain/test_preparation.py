@@ -177,7 +177,7 @@ JOBS, BASE = ("claim", Purpose.JOBS), ("claim", Purpose.BASE)
 OUTDATED: dict[str, Any] = {"versions": {"mac": OLD}}
 LATE: dict[str, Any] = {"versions": {"mac": OLD}, "release": released(22)}
 WAITING: dict[str, Any] = {"demand": (a_demand(),)}
-FULL: dict[str, Any] = {"slots": ("1",), "vms": (a_vm("mini-base-aaaaaaaa"),), **WAITING}
+FULL: dict[str, Any] = {"slots": 1, "vms": (a_vm("mini-base-aaaaaaaa"),), **WAITING}
 IN_HAND = frozenset({"boot:mini-base-aaaaaaaa"})
 
 
@@ -187,7 +187,7 @@ IN_HAND = frozenset({"boot:mini-base-aaaaaaaa"})
         pytest.param(world_of(**OUTDATED), [BASE], id="an idle slot is taken"),
         pytest.param(world_of(**OUTDATED, **WAITING), [JOBS], id="jobs go first"),
         pytest.param(world_of(**LATE, **WAITING), [BASE, JOBS], id="near the cut-off it goes ahead"),
-        pytest.param(world_of(**LATE, **WAITING, slots=("1",)), [BASE], id="with one slot too"),
+        pytest.param(world_of(**LATE, **WAITING, slots=1), [BASE], id="with one slot too"),
         pytest.param(world_of(**BARE, **WAITING), [BASE], id="no job can run without it"),
         pytest.param(
             world_of(**BARE, demand=(a_demand(),), known_targets=frozenset()),

@@ -138,7 +138,7 @@ class Site:
         self.database = Database(engine, inline=True)
         self.model = ModelGitHub(self.clock, self.rng)
         self.host = ModelHost(self.our_clock)
-        self.host.limit = slots
+        self.host.limit = self.host.slots = slots
         self.host.images |= {pool.image for pool in self.pools}
         self.lives = RunnerLives(self.model, self.host, pace=Pace(connect=2.0, pick_up=5.0, power_off=2.0))
         self.trouble = Trouble(
@@ -195,7 +195,6 @@ class Site:
             Setup(
                 names=self.names,
                 pools=self.pools,
-                slots=tuple(str(n + 1) for n in range(self.slots)),
                 min_free_disk_gb=MIN_FREE_DISK_GB,
             ),
             store=store,
@@ -248,7 +247,7 @@ class Site:
         if self.process is not None:
             setup = self.reconciler.setup
             await self.reconciler.configure(
-                Setup(names=setup.names, pools=pools, slots=setup.slots, min_free_disk_gb=MIN_FREE_DISK_GB)
+                Setup(names=setup.names, pools=pools, min_free_disk_gb=MIN_FREE_DISK_GB)
             )
 
     # -- what is there ---------------------------------------------------------------------------

@@ -62,7 +62,9 @@ class Host:
         """Make a backend as a new start of ours would, with other *limits* where they are named."""
         values = {name: getattr(LIMITS, name) for name in LIMITS.__slots__} | limits
         tart = Tart(str(self.program), self.home, {"PATH": os.environ["PATH"]}, Limits(**values))
-        made = TartBackend(tart=tart, state_dir=self.state, names=Names("mini"), clock=lambda: self.now())
+        made = TartBackend(
+            tart=tart, state_dir=self.state, names=Names("mini"), slots=2, clock=lambda: self.now()
+        )
         made.on_end(lambda name, ending: self.ended.put_nowait((name, ending)))
         return made
 

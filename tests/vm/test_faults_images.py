@@ -67,7 +67,8 @@ async def test_a_death_while_the_base_before_goes(
     tart = Mortal(str(tmp_path / "bin" / "tart"), tmp_path / "tart", {"PATH": os.environ["PATH"]})
     tart.left = deletions
     dying = Host(
-        tmp_path, TartBackend(tart=tart, state_dir=tmp_path / "state", names=Names("mini"), clock=utcnow)
+        tmp_path,
+        TartBackend(tart=tart, state_dir=tmp_path / "state", names=Names("mini"), slots=2, clock=utcnow),
     )
     with pytest.raises(Killed):
         await go_on(dying)

@@ -36,7 +36,7 @@ class Host:
     def at(cls, place: Path) -> Host:
         tart = Tart(str(place / "bin" / "tart"), place / "tart", {"PATH": os.environ["PATH"]})
         (place / "state").mkdir(exist_ok=True)
-        vms = TartBackend(tart=tart, state_dir=place / "state", names=Names("mini"), clock=utcnow)
+        vms = TartBackend(tart=tart, state_dir=place / "state", names=Names("mini"), slots=2, clock=utcnow)
         return cls(place, vms)
 
     def publish(self, name: str, text: str) -> None:

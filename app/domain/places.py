@@ -1,0 +1,56 @@
+"""What room is left on the hosts, as a pass hands it out: which slot the next VM of a pool may take.
+
+A slot is free only if no live runner holds it *and* its host has the room: what strangers' VMs take counts, and so do
+VMs with a name of ours that no live runner owns.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from itertools import count
+
+from app.domain.pools import Pool, host_of, slot_name
+from app.domain.world import Host, World
+
+
+class Room:
+    """The hosts' room, less what is taken. Unknown room is no room."""
+
+    def __init__(self, world: World) -> None:
+        hosts = world.host.hosts if world.host else ()
+        vms = world.host.vms if world.host else ()
+        live = {runner.name for runner in world.live}
+        self._hosts = tuple(host for host in hosts if not host.closed)
+        self._left = {host.name: Counter(host.room) for host in hosts}
+        self._held: set[str] = set()
+        self._ours: Counter[str] = Counter()
+        for vm in vms:
+            if vm.name not in live:
+                self._subtract(vm.host, vm.takes)
+        for runner in world.live:
+            self.take(runner.slot, runner.spec)
+
+    def slot_for(self, pool: Pool) -> str | None:
+        """Return the slot that the next VM of *pool* would take; None: there is no room for it."""
+        host = next((host for host in self._hosts if self._fits(pool, host)), None)
+        if host is None:
+            return None
+        return next(slot for n in count(1) if (slot := slot_name(host.name, n)) not in self._held)
+
+    def take(self, slot: str, pool: Pool) -> None:
+        """Take note that a VM of *pool* holds *slot*."""
+        host = host_of(slot)
+        self._held.add(slot)
+        self._ours[host] += 1
+        self._subtract(host, pool.takes)
+
+    def _fits(self, pool: Pool, host: Host) -> bool:
+        if host.most is not None and self._ours[host.name] >= host.most:
+            return False
+        left = self._left[host.name]
+        return all(left[what] >= amount for what, amount in pool.takes.items())
+
+    def _subtract(self, host: str, taken: Mapping[str, int]) -> None:
+        if host in self._left:
+            self._left[host].subtract(taken)
