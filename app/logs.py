@@ -33,7 +33,7 @@ HIDDEN = "[redacted]"
 FILE_BYTES = 20_000_000  # some 80,000 lines; then the next file begins
 OLD_FILES = 5  # kept beside it: server.log.1 is the youngest
 FORMATTER_KEYS = frozenset({"_record", "_from_structlog"})  # structlog's own, dropped before rendering
-QUIET = ("alembic", "httpx", "httpcore", "apscheduler", "asyncio", "hishel", "uvicorn.access")
+QUIET = ("alembic", "httpx", "httpcore", "apscheduler", "asyncio", "hishel", "uvicorn.access", "websockets")
 
 
 class Redactor:

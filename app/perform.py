@@ -90,6 +90,9 @@ class Performer:
         match action:
             case do.Claim():
                 await self._claim(action, world)
+            case do.Reseat(slots):
+                await self._store.reseat(dict(slots))
+                log.info("reseated", slots=dict(slots))
             case do.Boot(runner):
                 await self._boot(runner)
             case do.MakeBase(runner, target):

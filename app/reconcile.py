@@ -21,7 +21,7 @@ from structlog.contextvars import bound_contextvars
 from app.clock import ClockMark
 from app.db.reader import Reader
 from app.db.store import Store
-from app.domain.actions import Action, Boot, Claim, Note, Stop, subject
+from app.domain.actions import Action, Boot, Claim, Note, Reseat, Stop, subject
 from app.domain.hearing import owner_of
 from app.domain.plan import plan
 from app.domain.pools import Forks, Names, Pool, Target
@@ -39,7 +39,7 @@ LONGEST_REST = 60.0  # s
 JUMP = timedelta(seconds=20)  # less is the clock being set right bit by bit
 SLEW = timedelta(seconds=1)  # of that, noted so that the bits never add up to a jump
 LONGEST_BREATH = 0.05  # s, between two passes
-WITHIN = Claim | Note | Stop  # short writes, done within the pass
+WITHIN = Claim | Note | Reseat | Stop  # short writes, done within the pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ SKIPPED = {".venv", ".git", "node_modules", ".pytest_cache", ".ruff_cache", ".my
 # What the start refuses; docs/configuration.md names them under "Not built yet".
 UNBUILT_SETTINGS = {name for name in Settings.model_fields if name.startswith("orchard_")}
 BUILT_SETTINGS = set(Settings.model_fields) - UNBUILT_SETTINGS - {"pool"}
-BUILT_KEYS = {field.name for field in fields(Pool)}
+BUILT_KEYS = {field.name for field in fields(Pool)} - {"kind"}
 UNBUILT_KEYS = set(PoolSettings.model_fields) - BUILT_KEYS
 SECRETS = {
     "github_private_key",

@@ -32,6 +32,7 @@ from app.api.warnings import warnings_of
 from app.db.reader import JobFilter
 from app.db.store import UnknownRunner
 from app.domain.explain import explain
+from app.domain.images import is_ready
 from app.domain.jobs import JobStatus
 from app.domain.plan import hold_up, pool_hold_up
 from app.domain.runners import NotHoldable, RunnerState, StopRequest
@@ -235,7 +236,6 @@ async def logs(
 async def pools(context: Ctx) -> list[PoolOut]:
     """Return the pools in force, with demand, supply and health."""
     world, now = world_of(context), context.clock()
-    images = world.host.images if world.host else frozenset()
     shown = []
     for pool in context.reconciler.setup.pools:
         states = Counter(
@@ -245,7 +245,7 @@ async def pools(context: Ctx) -> list[PoolOut]:
         shown.append(
             PoolOut.of(
                 pool,
-                image_ready=pool.image in images,
+                image_ready=is_ready(pool.image, world),
                 demand=waiting,
                 runners=dict(states),
                 held_up=hold_up(world, now) or pool_hold_up(pool, world, now),

@@ -83,7 +83,7 @@ class ImageOut(Out):
             image=image,
             pools=[pool.name for pool in pools],
             remote=images.is_remote(image),
-            ready=world.host is not None and image in world.host.images,
+            ready=images.is_ready(image, world),
             pulling=f"image:{image}" in world.in_hand,
             runner_versions=sorted({version for pool in pools if (version := held(pool, world))}),
             asked_at=present.asked_at if present else None,

@@ -6,7 +6,7 @@ domain. What the database refuses comes out as a named error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
@@ -47,6 +47,7 @@ CLOCK = "clock"
 
 # The webhook door's statements are built once: building one costs more than running it.
 NEW_DELIVERY = insert(DELIVERY).on_conflict_do_nothing()
+LIVE = RUNNER.c.state != RunnerState.GONE
 JOB_BY_ID = select(JOB).where(JOB.c.id == bindparam("job"))
 
 
@@ -225,6 +226,23 @@ class Store:
             return runner
 
         return await self._db.write(work)
+
+    async def reseat(self, slots: Mapping[str, str]) -> None:
+        """Give live runners other slots, which may be one another's. Raises SlotTaken."""
+
+        def work(connection: Connection) -> None:
+            for name in slots:  # out of the way first, since each change is checked at once
+                connection.execute(
+                    update(RUNNER).where(RUNNER.c.name == name, LIVE).values(slot=f"moving {name}")
+                )
+            for name, slot in slots.items():
+                connection.execute(update(RUNNER).where(RUNNER.c.name == name, LIVE).values(slot=slot))
+
+        try:
+            await self._db.write(work)
+        except IntegrityError as error:
+            msg = f"a slot of {', '.join(slots.values())} is held already"
+            raise SlotTaken(msg) from error
 
     async def request_stop(self, name: str, request: StopRequest) -> Runner:
         """Write down that an operator wants a runner to end; force stays force. Raises UnknownRunner."""

@@ -117,7 +117,7 @@ def _room(look: HostLook, min_free_gb: float) -> str:
     running = [vm.name for vm in look.vms if vm.takes.get(MACOS_VM)]
     if len(running) >= sum(len(host.slots) for host in look.hosts):
         return f"{' and '.join(sorted(running))} run already"
-    if look.free_disk_gb < min_free_gb:
+    if look.free_disk_gb is not None and look.free_disk_gb < min_free_gb:
         return f"only {look.free_disk_gb:.0f} GB are free"
     return ""
 
@@ -170,7 +170,8 @@ def _held_up(world: World | None, pool: Pool, now: datetime) -> str:
         return "the server has just started"
     if world.draining:
         return "the server is draining"
-    if world.host is not None and pool.image not in world.host.images:
+    images = world.host.images if world.host else None
+    if images is not None and pool.image not in images:
         return f"the image {pool.image} is not ready (see image)"
     return hold_up(world, now) or ""
 

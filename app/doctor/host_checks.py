@@ -236,7 +236,7 @@ def image(host: Host, _now: datetime) -> Iterator[Finding]:
         yield IMAGE.skipped(NO_TART)
         return
     for pool in host.pools:
-        if pool.image in host.look.images:
+        if host.look.images is None or pool.image in host.look.images:
             yield IMAGE.fine(f"pool {pool.name}: {pool.image} can be cloned")
         else:
             code = "not_pulled" if "/" in pool.image else "missing"

@@ -28,6 +28,18 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Reseat:
+    """Give runners the slots of the hosts that their VMs were put on: pairs of a runner and its slot."""
+
+    slots: tuple[tuple[str, str], ...]
+
+    @property
+    def key(self) -> str:
+        """All at once, since they may change places."""
+        return "reseat"
+
+
+@dataclass(frozen=True, slots=True)
 class Boot:
     """Clone and start the VM, or go on waiting for one that an earlier process started."""
 
@@ -294,7 +306,7 @@ Hear = ReadDeliveryLog | ListRepositories | PollJobs
 Look = LookAtHost | LookAtRegistrations | LookAtGroup | LookAtGuest | LookAtRelease | CheckJob | Hear
 Images = PrepareImage | RefreshImage | DropBase
 RunnerAction = Boot | MakeBase | Mint | Note | Hold | Stop | Retire | Destroy | SettleDebt
-Action = Claim | RunnerAction | SweepVM | SweepRegistration | Images | Look
+Action = Claim | Reseat | RunnerAction | SweepVM | SweepRegistration | Images | Look
 
 
 def subject(action: Action) -> dict[str, str | int]:

@@ -22,6 +22,11 @@ def is_remote(image: str) -> bool:
     return "/" in image
 
 
+def is_ready(image: str, world: World) -> bool:
+    """Whether a launch need not wait for the image, as far as is known."""
+    return world.host is not None and (world.host.images is None or image in world.host.images)
+
+
 def current(image: str, world: World) -> Base | None:
     """Return the base that is *image* as it was last pulled."""
     return _newest(image, world, made=False)
@@ -42,7 +47,7 @@ def to_do(world: World, now: datetime) -> Iterator[Action]:
     if is_outdated(world):
         return
     images = sorted({pool.image for pool in world.pools})
-    here = world.host.images if world.host else frozenset()
+    here = (world.host.images if world.host else None) or frozenset()
     missing = [image for image in images if image not in here]
     for image in missing:
         if not is_cooling(world, f"image:{image}", now) and no_room(image, world) is None:
@@ -57,7 +62,7 @@ def to_do(world: World, now: datetime) -> Iterator[Action]:
 def no_room(image: str, world: World) -> str | None:
     """Return why *image* may not be pulled: what it took last time would leave too little free disk."""
     host, base = world.host, current(image, world)
-    if host is None or not is_remote(image):
+    if host is None or host.free_disk_gb is None or not is_remote(image):
         return None
     wanted = world.min_free_disk_gb + (base.size_gb if base else 0)
     if host.free_disk_gb >= wanted:
@@ -99,9 +104,12 @@ def images_in_use(world: World) -> frozenset[str]:
 
 
 def is_outdated(world: World) -> bool:
-    """Whether the last look at the host does not show what changed there since: a pull or a preparation that ended."""
+    """Whether the last look at the host does not show what changed there since: a pull or a preparation that ended.
+
+    Where the hosts fetch their images themselves, no look shows any.
+    """
     look, changed = world.host, world.host_changed_at
-    return look is None or (changed is not None and look.at <= changed)
+    return look is None or look.images is None or (changed is not None and look.at <= changed)
 
 
 def _is_stale(image: str, world: World, now: datetime) -> bool:

@@ -14,6 +14,22 @@ from app.domain.pools import Pool, host_of, slot_name
 from app.domain.world import Host, World
 
 
+def reseated(world: World) -> dict[str, str]:
+    """Return the slots of runners whose VM is on another host than their slot: whoever has the hosts chose it."""
+    placed = {vm.name: vm.host for vm in world.host.vms if vm.host} if world.host else {}
+    moved = [r for r in world.live if placed.get(r.name, host_of(r.slot)) != host_of(r.slot)]
+    held = {runner.slot for runner in world.live} - {runner.slot for runner in moved}
+    slots: dict[str, str] = {}
+    for runner in moved:
+        slots[runner.name] = _next_free(placed[runner.name], held)
+        held.add(slots[runner.name])
+    return slots
+
+
+def _next_free(host: str, held: set[str]) -> str:
+    return next(slot for n in count(1) if (slot := slot_name(host, n)) not in held)
+
+
 class Room:
     """The hosts' room, less what is taken. Unknown room is no room."""
 
@@ -34,9 +50,7 @@ class Room:
     def slot_for(self, pool: Pool) -> str | None:
         """Return the slot that the next VM of *pool* would take; None: there is no room for it."""
         host = next((host for host in self._hosts if self._fits(pool, host)), None)
-        if host is None:
-            return None
-        return next(slot for n in count(1) if (slot := slot_name(host.name, n)) not in self._held)
+        return None if host is None else _next_free(host.name, self._held)
 
     def take(self, slot: str, pool: Pool) -> None:
         """Take note that a VM of *pool* holds *slot*."""
@@ -47,6 +61,8 @@ class Room:
 
     def _fits(self, pool: Pool, host: Host) -> bool:
         if host.most is not None and self._ours[host.name] >= host.most:
+            return False
+        if any(host.traits.get(trait) != value for trait, value in pool.wants.items()):
             return False
         left = self._left[host.name]
         return all(left[what] >= amount for what, amount in pool.takes.items())

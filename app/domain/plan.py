@@ -11,11 +11,11 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 
 from app.domain import images, preparation
-from app.domain.actions import Action, CheckJob, Claim
+from app.domain.actions import Action, CheckJob, Claim, Reseat
 from app.domain.lifecycle import Case, needs_unit, review, side_check
 from app.domain.line import Line, Unit
 from app.domain.looks import LATE_ARRIVAL, asking_at, due
-from app.domain.places import Room
+from app.domain.places import Room, reseated
 from app.domain.pools import Pool
 from app.domain.runners import COMING, Purpose, Runner, RunnerState
 from app.domain.sweep import sweep
@@ -35,6 +35,9 @@ SUPPLY_ORDER = (
 
 def plan(world: World, *, now: datetime) -> list[Action]:
     """Return what to do about *world* at *now*."""
+    reseat = Reseat(tuple(reseated(world).items()))
+    if reseat.slots and reseat.key not in world.in_hand:
+        return [reseat]  # what is free is known in the pass after it
     line = Line(world, now)
     units = supply(world, line, now)
     room = Room(world)
@@ -133,9 +136,10 @@ def hold_up(world: World, now: datetime) -> str | None:
         return "the host has not been looked at yet"
     if now - world.host.at > HOST_LOOK_LASTS:
         return "the last look at the host is too old to launch on"
-    if world.host.free_disk_gb < world.min_free_disk_gb:
+    free = world.host.free_disk_gb
+    if free is not None and free < world.min_free_disk_gb:
         return (
-            f"the host has {world.host.free_disk_gb:.0f} GB free, less than "
+            f"the host has {free:.0f} GB free, less than "
             f"min_free_disk_gb = {world.min_free_disk_gb:.0f}: free some space"
         )
     return _cooling(world, "host", now)
@@ -149,7 +153,8 @@ def pool_hold_up(pool: Pool, world: World, now: datetime) -> str | None:
     failed = _cooling(world, f"image:{pool.image}", now)
     if failed is not None:
         return failed
-    if world.host is not None and pool.image not in world.host.images:
+    here = world.host.images if world.host else None
+    if here is not None and pool.image not in here:
         return f"the image {pool.image} is not on this host yet: it is pulled, or has to be built"
     return _cooling(world, f"pool:{pool.name}", now) or _probing(world, pool)
 

@@ -48,6 +48,17 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What a pool's guests are, and what they want of the host that gets them."""
+
+    os: str = "darwin"
+    arch: str = "arm64"
+    runtime: str = "tart"
+    resources: tuple[tuple[str, int], ...] = ()  # taken of its room, beside a macOS guest's place
+    labels: tuple[tuple[str, str], ...] = ()  # which it must carry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
     """One pool's configuration in force; frozen into every runner launched from it."""
 
@@ -74,6 +85,7 @@ class Pool:
     boot_timeout: timedelta = timedelta(minutes=5)
     idle_timeout: timedelta = timedelta(minutes=5)
     job_timeout: timedelta = timedelta(hours=6, minutes=15)
+    kind: Kind = Kind()
 
     @property
     def runner_labels(self) -> tuple[str, ...]:
@@ -84,7 +96,14 @@ class Pool:
     @property
     def takes(self) -> Mapping[str, int]:
         """What each of its VMs takes of a host's room."""
-        return {MACOS_VM: 1}
+        place = {MACOS_VM: 1} if self.kind.os == "darwin" else {}
+        return place | dict(self.kind.resources)
+
+    @property
+    def wants(self) -> Mapping[str, str]:
+        """What a host must be to get its VMs."""
+        labels = {f"label:{name}": value for name, value in self.kind.labels}
+        return {"arch": self.kind.arch, "runtime": self.kind.runtime} | labels
 
     @property
     def effective_scope(self) -> Scope:

@@ -66,6 +66,9 @@ class Host:
     room: Mapping[str, int]  # how much of what there is, whoever takes it; see Pool.takes
     name: str = ""  # empty where there is but one
     most: int | None = None  # VMs of ours at a time; None: only the room limits them
+    traits: Mapping[str, str] = field(
+        default_factory=lambda: {"arch": "arm64", "runtime": "tart"}
+    )  # see Pool.wants
     closed: str = ""  # why nothing new starts there
 
     @property
@@ -83,8 +86,10 @@ class HostLook:
     at: datetime
     vms: tuple[VM, ...]
     hosts: tuple[Host, ...]  # in the order in which they are filled
-    free_disk_gb: float
-    images: frozenset[str] = frozenset()  # configured images that can be cloned at once
+    free_disk_gb: float | None  # None: it is not ours to watch
+    images: frozenset[str] | None = (
+        frozenset()
+    )  # those that can be cloned at once; None: hosts fetch their own
     bases: tuple[Base, ...] = ()  # one for each image that has it
     # By image that can be cloned: its digest, or what is another whenever a local VM was rebuilt, or ran.
     digests: Mapping[str, str] = field(default_factory=dict)

@@ -10,8 +10,8 @@ import asyncio
 import hashlib
 import hmac
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import perf_counter
 from urllib.parse import urlencode
 
@@ -30,6 +30,7 @@ from app.sandbox.http_limits import Limits
 from app.sandbox.http_runner import RunnerFace
 from app.sandbox.http_table import endpoints
 from app.sandbox.http_web import WebFace
+from app.sandbox.serving import GuestServer
 
 HOOK_TIMEOUT = 10.0  # seconds a receiver may take
 GOODBYE = 1  # seconds that open long polls are waited for at the end
@@ -89,7 +90,7 @@ async def serve(
         date_header=False,  # the model tells its own time
         timeout_graceful_shutdown=GOODBYE,
     )
-    server = _Server(config)
+    server = GuestServer(config)
     running = asyncio.create_task(server.serve(sockets=[listener]))
     await server.up.wait()
     try:
@@ -102,22 +103,6 @@ async def serve(
         server.should_exit = True
         await running
         listener.close()
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the program it is a guest of, and tells when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
 
 
 def over_http(model: ModelGitHub, client: httpx.AsyncClient) -> Send:

@@ -44,17 +44,27 @@ def script(name: str) -> str:
     return (SCRIPTS / name).read_text(encoding="ascii")
 
 
+def attend_script() -> str:
+    """Return what waits in a guest for the end of its runner, and ends as the runner did."""
+    return script("attend.sh")
+
+
 def setup_command(name: str, spec: Pool, now: datetime) -> tuple[str, ...]:
     """Return the command that runs :func:`setup_input`: who it is, where the runner lies, and what time it is."""
     stamp = now.astimezone(UTC).strftime("%m%d%H%M%Y.%S")
     return ("/bin/sh", "-s", "--", name, spec.runner_dir, str(int(now.timestamp())), stamp)
 
 
-def setup_input(spec: Pool) -> bytes:
-    """Return the script that prepares a guest, with the files it installs and the pool's rule for jobs."""
+def setup_input(spec: Pool, *, attended: bool = False) -> bytes:
+    """Return the script that prepares a guest, with the files it installs and the pool's rule for jobs.
+
+    *attended*: :func:`attend_script` runs there, and sees to the guest's end.
+    """
     files = {name: (script(name), "0755") for name in INSTALLED}
     files["repositories"] = (_patterns(spec.repositories), "0644")
     files["forks"] = (f"{spec.forks}\n", "0644")
+    if attended:
+        files["attended"] = ("", "0644")
     blocks = [f"install_file {name} {mode} <<'{END}'\n{text}{END}\n" for name, (text, mode) in files.items()]
     # In braces, so that the shell has read all of it before the first command could eat the rest.
     return "".join(["{\n", script("setup.sh"), *blocks, "finish\n}\n"]).encode("ascii")

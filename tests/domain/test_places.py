@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.places import Room
+from app.domain.places import Room, reseated
 from app.domain.pools import MACOS_VM
 from app.domain.world import Host, World
 from tests.builders import a_host, a_mac, a_pool, a_runner, a_vm, a_world
@@ -64,6 +64,33 @@ def shelf(*vms: Any, hosts: tuple[Host, ...] = SHELF, **world: Any) -> World:
 def test_where_the_next_one_goes(world: World, slot: str | None) -> None:
     """A slot is free if no live runner holds it, and its host has the room."""
     assert Room(world).slot_for(a_pool()) == slot
+
+
+A, B, C = (f"mini-mac-{letter * 8}" for letter in "abc")
+
+
+@pytest.mark.parametrize(
+    ("slots", "hosts", "moved"),
+    [
+        pytest.param({A: "mini1/1"}, {A: "mini1"}, {}, id="where it was meant to be"),
+        pytest.param({A: "mini1/1"}, {}, {}, id="not placed yet"),
+        pytest.param({A: "mini1/1"}, {A: "mini2"}, {A: "mini2/1"}, id="put on another Mac"),
+        pytest.param(
+            {A: "mini1/1", B: "mini2/1"},
+            {A: "mini2", B: "mini1"},
+            {A: "mini2/1", B: "mini1/1"},
+            id="they change places",
+        ),
+        pytest.param(
+            {A: "mini1/1", B: "mini2/1"}, {A: "mini2", B: "mini2"}, {A: "mini2/2"}, id="beside another"
+        ),
+    ],
+)
+def test_slots_follow_the_vms(slots: dict[str, str], hosts: dict[str, str], moved: dict[str, str]) -> None:
+    """A runner's slot is on the Mac that its VM was put on."""
+    runners = tuple(a_runner(name=name, slot=slot) for name, slot in slots.items())
+    vms = (a_vm(name, host=hosts.get(name, "")) for name in slots)
+    assert reseated(shelf(*vms, runners=runners)) == moved
 
 
 def test_slots_of_a_shelf() -> None:
