@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 SEEDS := 1-100
 HOURS := 0.5
 MINUTES := 0
+BACKEND := tart
 export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 
@@ -14,7 +15,7 @@ help: ## Say what there is to make
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/run ## Watch the main job end to end on a simulated Mac and a simulated GitHub
-	$(BIN)/cidermill demo
+	$(BIN)/cidermill demo --backend $(BACKEND)
 
 run: $(VENV)/run ## Run the service from .env and cidermill.toml
 	$(BIN)/cidermill serve

@@ -24,6 +24,7 @@ from app.api import admin, doctor, events, health, images, webhooks
 from app.api.broadcaster import Broadcaster
 from app.api.context import Context, Health
 from app.api.guard import guard
+from app.backend import backend_of, tart_of
 from app.clock import boot_session, utcnow
 from app.configfile import ConfigError, admin_token, load, lock_state_dir, prepare_state_dir
 from app.db.database import Database, open_engine
@@ -43,9 +44,7 @@ from app.reconcile import Reconciler, Setup
 from app.reload import Reload
 from app.settings import LOOPBACK, Settings
 from app.timers import Timers
-from app.vm.command import Tart, tart_home
 from app.vm.hostcheck import check_host
-from app.vm.tart import TartBackend
 from app.web import pages
 
 T = TypeVar("T")
@@ -127,13 +126,7 @@ async def _run(
     if github is None:
         github = await stack.enter_async_context(_github(settings, metrics))
     if vms is None:
-        vms = TartBackend(
-            tart=tart_of(settings),
-            state_dir=settings.state_dir,
-            names=Names(settings.host_name),
-            slots=settings.slots,
-            clock=clock,
-        )
+        vms = backend_of(settings, clock)
     github, vms = around(github), around(vms)
     stack.push_async_callback(vms.close)
     reconciler = Reconciler(
@@ -223,11 +216,6 @@ def _github(settings: Settings, metrics: Metrics) -> GitHubClient:
     )
 
 
-def tart_of(settings: Settings) -> Tart:
-    """Return the tart command that the settings name."""
-    return Tart(settings.tart_path, tart_home(settings.tart_home, os.environ), os.environ)
-
-
 async def _finish(loop: asyncio.Task[None]) -> None:
     """Stop the reconciler's task; a pass under way gets a moment to end."""
     loop.cancel()
@@ -245,7 +233,7 @@ def build() -> FastAPI:
         logs.configure(settings.log_level, settings.log_format, settings.secrets(), settings.log_path)
         prepare_state_dir(settings)
         lock_state_dir(settings)
-        check_host(tart_of(settings), settings.pools)
+        _check_host(settings)
         return create_app(settings, reread=_reread)
     except ConfigError as error:
         sys.exit(error.report())
@@ -253,10 +241,16 @@ def build() -> FastAPI:
         sys.exit(f"CiderMill cannot start: {error}.")
 
 
+def _check_host(settings: Settings) -> None:
+    """Want what the pools need on this machine; an Orchard controller is asked once the server runs, as it may come later."""
+    if settings.backend == "tart":
+        check_host(tart_of(settings), settings.pools)
+
+
 def _reread() -> Settings:
     settings = load(os.environ, Path.cwd())
     try:
-        check_host(tart_of(settings), settings.pools)
+        _check_host(settings)
     except VMError as error:
         raise ConfigError([str(error)]) from error
     return settings

@@ -174,7 +174,7 @@ class WorldCollector(Collector):
             "cidermill_slots", "Slots configured, and in use by state.", labels=["state"]
         )
         states = [runner.state for runner in world.live if runner.serves_jobs]
-        slots.add_metric(["free"], max(0, len(world.slots) - len(world.live)))
+        slots.add_metric(["free"], len(world.open_slots))
         slots.add_metric(["preparing"], len(world.live) - len(states))
         for state in RunnerState:
             if state is not RunnerState.GONE:

@@ -8,11 +8,20 @@ import stat
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from app.domain.pools import MAX_POOL_NAME, RESERVED_POOL_NAMES, Forks, Pool, Scope, Script
+from app.domain.pools import (
+    MACOS_VM,
+    MAX_POOL_NAME,
+    RESERVED_POOL_NAMES,
+    Forks,
+    Kind,
+    Pool,
+    Scope,
+    Script,
+)
 from app.durations import Duration
 
 # Labels that say what any Mac is; a pool needs one that says which.
@@ -22,7 +31,52 @@ REPOSITORY_PATTERN = re.compile(r"[A-Za-z0-9._*?-]+/[A-Za-z0-9._*?-]+")
 IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
 RUNNER_DIR = re.compile(r"(~|/[A-Za-z0-9._-]+)(/[A-Za-z0-9._-]+)*")
 NETWORK = re.compile(r"softnet|nat|bridged:[A-Za-z0-9]+")
+TART_VMS = "org.cirruslabs.tart-vms"  # what Orchard calls a macOS guest's place
 MIN_CPU = 4  # tart refuses fewer for a macOS guest
+
+
+class KindSettings(BaseModel):
+    """``[pool.orchard]``: what the pool's guests are on an Orchard fleet, and which of its Macs get them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    os: Literal["darwin", "linux"] = "darwin"
+    arch: Literal["arm64", "amd64"] = "arm64"
+    runtime: Literal["tart", "vetu"] = "tart"
+    resources: dict[str, int] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("resources")
+    @classmethod
+    def _check_resources(cls, value: dict[str, int]) -> dict[str, int]:
+        if any(amount < 1 for amount in value.values()):
+            msg = "each amount is a whole number from 1"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _check_is_limited(self) -> Self:
+        if self.os == "linux" and not self.resources:
+            msg = (
+                "Linux guests take none of the places that Apple allows, so nothing limits how many run: set resources, "
+                'such as {"org.cirruslabs.logical-cores" = 4}'
+            )
+            raise ValueError(msg)
+        if self.os == "darwin" and (self.arch, self.runtime) != ("arm64", "tart"):
+            msg = 'macOS guests have arch = "arm64" and runtime = "tart"'
+            raise ValueError(msg)
+        return self
+
+    def kind(self) -> Kind:
+        """Return the kind as the rest of the program knows it."""
+        room = {MACOS_VM if name == TART_VMS else name: amount for name, amount in self.resources.items()}
+        return Kind(
+            os=self.os,
+            arch=self.arch,
+            runtime=self.runtime,
+            resources=tuple(sorted(room.items())),
+            labels=tuple(sorted(self.labels.items())),
+        )
 
 
 class PoolSettings(BaseModel):
@@ -55,7 +109,7 @@ class PoolSettings(BaseModel):
     boot_timeout: Duration = timedelta(minutes=5)
     idle_timeout: Duration = timedelta(minutes=5)
     job_timeout: Duration = timedelta(hours=6, minutes=15)
-    orchard: dict[str, object] | None = None
+    orchard: KindSettings | None = None
 
     @field_validator("name")
     @classmethod
@@ -196,18 +250,11 @@ class PoolSettings(BaseModel):
             raise ValueError(msg)
         return value
 
-    @field_validator("orchard")
-    @classmethod
-    def _check_orchard(cls, value: dict[str, object] | None) -> dict[str, object] | None:
-        if value is not None:
-            msg = "Orchard is not built yet; leave the table out"
-            raise ValueError(msg)
-        return value
-
     def pool(self) -> Pool:
         """Return the pool as the rest of the program knows it."""
         values = self.model_dump(exclude={"min_ready", "start", "orchard", "prepare_script"})
-        return Pool(**values, prepare_script=self.prepare_script)
+        kind = self.orchard.kind() if self.orchard else Kind()
+        return Pool(**values, prepare_script=self.prepare_script, kind=kind)
 
 
 def read_script(text: str) -> Script:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -102,7 +103,13 @@ class Settings(BaseModel):
         return value
 
     @field_validator(
-        "state_dir", "github_private_key_path", "github_ca_path", "tart_home", "log_path", mode="after"
+        "state_dir",
+        "github_private_key_path",
+        "github_ca_path",
+        "tart_home",
+        "orchard_ca_path",
+        "log_path",
+        mode="after",
     )
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
@@ -130,6 +137,20 @@ class Settings(BaseModel):
             msg = "plain http would show tokens to the network: use https"
             raise ValueError(msg)
         return value
+
+    @field_validator("orchard_url")
+    @classmethod
+    def _check_orchard_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value) if _is_plain_url(value) else None
+        if parts is None:
+            msg = "write a URL such as https://HOST:6120, without user, query or fragment"
+            raise ValueError(msg)
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+            msg = "plain http would show orchard_token to the network: use https"
+            raise ValueError(msg)
+        return value.rstrip("/").removesuffix("/v1")
 
     @field_validator("listen")
     @classmethod
@@ -185,7 +206,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _check_whole(self) -> Self:
-        problems = [*self._missing(), *self._unbuilt(), *self._contradictions(), *self._unusable()]
+        problems = [*self._missing(), *self._orchard(), *self._contradictions(), *self._unusable()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -209,13 +230,33 @@ class Settings(BaseModel):
             )
         return found
 
-    def _unbuilt(self) -> list[str]:
+    def _orchard(self) -> list[str]:
+        """Want all of it or nothing of it, and nothing beside it that is about tart on this machine."""
         names = [
             name for name in type(self).model_fields if name.startswith("orchard_") and getattr(self, name)
         ]
-        if self.backend == "orchard":
-            names.insert(0, 'backend = "orchard"')
-        return [f"{name}: Orchard is not built yet; leave it out" for name in names]
+        if self.backend == "tart":
+            found = [f'{name}: it is for backend = "orchard", which is not set' for name in names]
+            return found + [
+                f'pool "{pool.name}": orchard: it is for backend = "orchard", which is not set'
+                for pool in self.pool
+                if pool.orchard is not None
+            ]
+        found = [
+            f'{name}: backend = "orchard" needs it, see docs/orchard.md'
+            for name in ("orchard_url", "orchard_account", "orchard_token")
+            if name not in names
+        ]
+        beside = self.model_fields_set & {"slots", "tart_path", "tart_home", "min_free_disk_gb"}
+        found += [
+            f'{name}: it is about tart on this machine, and backend = "orchard" uses none: leave it out'
+            for name in sorted(beside)
+        ]
+        if self.orchard_server_name is not None and (self.orchard_url or "").startswith("http:"):
+            found.append(
+                "orchard_server_name: there is no certificate over plain http: leave it out, or use https"
+            )
+        return found
 
     def _contradictions(self) -> list[str]:
         found = []
@@ -225,7 +266,7 @@ class Settings(BaseModel):
             found.append("github_private_key and github_private_key_path: set one of them, not both")
         if self.notify_secret is not None and self.notify_url is None:
             found.append("notify_secret: it signs what is sent to notify_url, which is not set")
-        if self.slots > APPLE_LIMIT:
+        if self.slots > APPLE_LIMIT and self.backend == "tart":
             found.append(f"slots = {self.slots}: Apple allows {APPLE_LIMIT} macOS VMs at a time on one Mac")
         names = [pool.name for pool in self.pool]
         found += [
@@ -249,12 +290,24 @@ class Settings(BaseModel):
                 self.private_key()
             except ValueError as problem:
                 found.append(str(problem))
+        if self.orchard_ca_path is not None and not _holds_certificates(self.orchard_ca_path):
+            found.append(
+                f"orchard_ca_path: {self.orchard_ca_path} holds no certificate in PEM form: copy controller.crt from "
+                "the controller's data directory"
+            )
         if self.github_ca_path is not None and not self.github_ca_path.is_file():
             found.append(f"github_ca_path: there is no file {self.github_ca_path}")
         folder = self.log_path.parent if self.log_path else self.state_dir  # which is made at the start
         if folder != self.state_dir and not folder.is_dir():
             found.append(f"log_path: there is no directory {folder}: make it, or name another")
         return found
+
+    @property
+    def where(self) -> str:
+        """What runs the VMs, in words."""
+        if self.backend == "orchard":
+            return f"the Macs of the Orchard controller at {self.orchard_url}, as {self.host_name}"
+        return f"{self.slots} slots on {self.host_name}"
 
     def private_key(self) -> str:
         """Return the App's private key as PEM text. Raises ValueError with the mend."""
@@ -322,6 +375,14 @@ class Settings(BaseModel):
             for pool in self.pool
             if pool.network != "softnet" and pool.forks is Forks.ALLOW
         ]
+        if self.backend == "orchard":
+            found += [
+                f"pool {pool.name}: without cpu and memory_mib its VMs get what each worker gives by default, whatever "
+                "the image says: set both"
+                for pool in self.pool
+                if pool.cpu is None or pool.memory_mib is None
+            ]
+            return tuple(found)
         largest = max((pool.memory_mib or 0 for pool in self.pool), default=0)
         room = psutil.virtual_memory().total // 2**20 - HOST_MEMORY_MIB
         if self.slots * largest > room:
@@ -361,6 +422,14 @@ def _is_plain_url(value: str) -> bool:
     if parts is None:
         return False
     return not (parts.username is not None or parts.password is not None or parts.query or parts.fragment)
+
+
+def _holds_certificates(path: Path) -> bool:
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except (OSError, ssl.SSLError):
+        return False
+    return True
 
 
 def _read_private(path: Path) -> str:

@@ -18,13 +18,19 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from app.configfile import ConfigError, load
-from app.domain.pools import Forks, Scope
+from app.domain.pools import MACOS_VM, Forks, Kind, Scope
 from app.reload import changes
 from app.settings import Settings, default_host_name
 
 SECRET = "correct-horse-battery-staple"
 POOL = {"name": "mac", "labels": ["sequoia"], "image": "sequoia", "repositories": ["acme/*"]}
 TOP = {"github_token": "ghp_of-the-tests", "github_webhook_secret": SECRET, "host_name": "mini"}
+FLEET = {
+    "backend": "orchard",
+    "orchard_url": "https://fleet.example:6120",
+    "orchard_account": "cidermill",
+    "orchard_token": "the-token-of-a-fleet",
+}
 
 
 def as_toml(values: dict[str, Any]) -> str:
@@ -153,8 +159,31 @@ TOP_MISTAKES = [
     pytest.param(
         {"tart_home": "~nobody-of-that-name/x"}, "tart_home: there is no home directory", id="no home"
     ),
-    pytest.param({"backend": "orchard"}, 'backend = "orchard": Orchard is not built yet', id="Orchard"),
-    pytest.param({"orchard_url": "https://o"}, "orchard_url: Orchard is not built yet", id="an Orchard key"),
+    pytest.param(
+        {"orchard_url": "https://o"}, 'orchard_url: it is for backend = "orchard"', id="an Orchard key alone"
+    ),
+    pytest.param(
+        FLEET | {"orchard_account": None}, 'orchard_account: backend = "orchard" needs it', id="no account"
+    ),
+    pytest.param(FLEET | {"slots": 2}, "slots: it is about tart on this machine", id="slots of a fleet"),
+    pytest.param(
+        FLEET | {"orchard_url": "http://far.example:6120"},
+        "plain http would show orchard_token",
+        id="a token in clear",
+    ),
+    pytest.param(
+        FLEET | {"orchard_url": "far.example"}, "orchard_url: write a URL", id="no URL of a controller"
+    ),
+    pytest.param(
+        FLEET | {"orchard_ca_path": "/no/controller.crt"},
+        "holds no certificate",
+        id="no certificate to trust",
+    ),
+    pytest.param(
+        FLEET | {"orchard_url": "http://localhost:6120", "orchard_server_name": "x"},
+        "orchard_server_name: there is no certificate",
+        id="a name without a certificate",
+    ),
     pytest.param(
         {"slotz": 1}, "slotz: there is no such setting; did you mean slots?", id="a misspelt setting"
     ),
@@ -226,13 +255,53 @@ def test_a_wrong_pool(tmp_path: Path, change: dict[str, Any], sentence: str) -> 
     assert problem.startswith(f'pool "{name}": ' if name else "pool 1: ")
 
 
-def test_orchard_in_a_pool(tmp_path: Path) -> None:
-    """The sub-table for Orchard is refused in words while Orchard is not built."""
-    text = as_toml(TOP) + "[[pool]]\n" + as_toml(POOL) + '[pool.orchard]\narch = "arm64"\n'
-    (tmp_path / "cidermill.toml").write_text(text)
+def test_a_fleet(tmp_path: Path) -> None:
+    """A fleet is its controller, an account and a token; pools without sizes are warned about, and the URL may be long."""
+    settings = read(tmp_path, **FLEET | {"orchard_url": "https://fleet.example:6120/v1/"})
+    assert settings.orchard_url == "https://fleet.example:6120"
+    assert "the-token-of-a-fleet" in settings.secrets()
+    assert "the-token-of-a-fleet" not in repr(settings)
+    (warning,) = settings.warnings()
+    assert "set both" in warning
+    assert read(tmp_path, {"cpu": 4, "memory_mib": 8192}, **FLEET).warnings() == ()
+
+
+def kind_of(folder: Path, table: str, **top: Any) -> Kind:
+    text = as_toml(TOP | top) + "[[pool]]\n" + as_toml(POOL) + f"[pool.orchard]\n{table}\n"
+    (folder / "cidermill.toml").write_text(text)
+    (folder / "cidermill.toml").chmod(0o600)
+    (pool,) = load({}, folder).pools
+    return pool.kind
+
+
+def test_a_kind_of_guest(tmp_path: Path) -> None:
+    """The sub-table says what the guests are, where they may run, and what they take."""
+    table = 'os = "linux"\nresources = { "org.cirruslabs.logical-cores" = 4 }\nlabels = { room = "2" }'
+    kind = kind_of(tmp_path, table, **FLEET)
+    assert (kind.os, kind.arch, kind.labels) == ("linux", "arm64", (("room", "2"),))
+    assert kind.resources == (("org.cirruslabs.logical-cores", 4),)
+    assert kind_of(tmp_path, 'resources = { "org.cirruslabs.tart-vms" = 2 }', **FLEET).resources == (
+        (MACOS_VM, 2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "top", "sentence"),
+    [
+        pytest.param('arch = "arm64"', {}, "orchard: it is for backend", id="on one Mac"),
+        pytest.param('os = "linux"', FLEET, "so nothing limits how many run", id="Linux without a limit"),
+        pytest.param('runtime = "vetu"', FLEET, "macOS guests have arch", id="macOS on vetu"),
+        pytest.param('resources = { "x" = 0 }', FLEET, "a whole number from 1", id="nothing taken"),
+        pytest.param('colour = "red"', FLEET, "there is no such key", id="no such key"),
+    ],
+)
+def test_a_wrong_kind_of_guest(tmp_path: Path, table: str, top: dict[str, Any], sentence: str) -> None:
+    """One mistake is one sentence, which says in which pool it is."""
     with pytest.raises(ConfigError) as refused:
-        load({}, tmp_path)
-    assert refused.value.problems == ['pool "mac": orchard: Orchard is not built yet; leave the table out']
+        kind_of(tmp_path, table, **top)
+    (problem,) = refused.value.problems
+    assert problem.startswith('pool "mac": orchard')
+    assert sentence in problem
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from app.domain.explain import explain
 from app.domain.images import is_ready
 from app.domain.jobs import JobStatus
 from app.domain.plan import hold_up, pool_hold_up
+from app.domain.pools import host_of
 from app.domain.runners import NotHoldable, RunnerState, StopRequest
 from app.domain.world import World
 
@@ -86,6 +87,8 @@ async def slots(context: Ctx) -> list[SlotOut]:
     """Return every slot and what holds it."""
     holders = {runner.slot: runner for runner in await context.reader.runners(live=True, limit=1000)}
     world = context.reconciler.world
+    hosts = world.host.hosts if world and world.host else ()
+    closed = {host.name: host.closed for host in hosts if host.closed}
     names = list(dict.fromkeys([*(world.slots if world else ()), *sorted(holders)]))
     return [
         SlotOut(
@@ -96,6 +99,7 @@ async def slots(context: Ctx) -> list[SlotOut]:
             pool=holder.pool if holder else None,
             since=holder.since if holder else None,
             held_until=holder.held_until if holder else None,
+            closed=closed.get(host_of(slot)),
         )
         for slot in names
     ]

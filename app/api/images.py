@@ -168,6 +168,11 @@ async def pull(context: Ctx, wanted: PullIn) -> PullOut:
     """Ask the registry now what images are, and pull what is new; launches go on from what is here until then."""
     world = world_of(context)
     named = {pool.image for pool in world.pools}
+    if world.host is not None and world.host.images is None:
+        raise HTTPException(
+            409,
+            "Each Mac of the fleet fetches images itself: pull it there, `tart pull IMAGE` (docs/orchard.md).",
+        )
     if wanted.image is not None and wanted.image not in named:
         raise HTTPException(404, f"No pool names the image {wanted.image}.")
     chosen = sorted(filter(images.is_remote, named if wanted.image is None else {wanted.image}))

@@ -78,6 +78,7 @@ class SlotOut(Out):
     pool: str | None
     since: datetime | None
     held_until: datetime | None  # an operator keeps its VM for debugging until then
+    closed: str | None  # why nothing new starts on its Mac
 
 
 class RunnerOut(Out):

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from app.api.context import Context
 from app.doctor import github_texts
-from app.domain import hearing, putoff, versions
+from app.domain import hearing, places, putoff, versions
 
 MISSED_LATELY = timedelta(hours=1)
 
@@ -36,5 +36,6 @@ def _of_world(context: Context) -> Iterator[str]:
         return
     yield from versions.warnings(world, context.clock())
     yield from putoff.warnings(world, context.clock())
+    yield from places.warnings(world)
     if world.hearing is not None:
         yield from hearing.troubles(world.hearing, world.pools)

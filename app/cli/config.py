@@ -32,4 +32,4 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
     pools = ", ".join(f"{pool.name} ({', '.join(pool.runner_labels)})" for pool in settings.pools)
-    typer.echo(f"The configuration is valid: {settings.slots} slots on {settings.host_name}, pools: {pools}.")
+    typer.echo(f"The configuration is valid: {settings.where}, pools: {pools}.")

@@ -101,7 +101,7 @@ def shell(context: typer.Context, name: Name) -> None:
         _must_run(api, name)
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise Trouble("A shell needs a terminal: run it without a pipe, over SSH with `ssh -t`.")
-        program, env = _tart()
+        program, env = _tart(name)
         try:
             os.execvpe(program, [program, "exec", "-i", "-t", name, "/bin/sh", "-c", LOGIN], env)  # noqa: S606
         except OSError as error:
@@ -116,7 +116,7 @@ def _must_run(api: Client, name: str) -> None:
         raise Trouble(f"{name} is {state}: there is no VM to open a shell in.")
 
 
-def _tart() -> tuple[str, dict[str, str]]:
+def _tart(name: str) -> tuple[str, dict[str, str]]:
     from app.configfile import ConfigError, load
     from app.vm.command import Tart, tart_home
 
@@ -124,5 +124,7 @@ def _tart() -> tuple[str, dict[str, str]]:
         settings = load(os.environ, Path.cwd())
     except ConfigError as error:
         raise Trouble(error.report()) from None
+    if settings.backend == "orchard":
+        raise Trouble(f"It is on a Mac that Orchard drives: `orchard ssh vm {name}` opens a shell in it.")
     tart = Tart(settings.tart_path, tart_home(settings.tart_home, os.environ), os.environ)
     return tart.program, {**os.environ, **tart.env}

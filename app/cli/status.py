@@ -49,11 +49,17 @@ def _summary(whole: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _doing(slot: dict[str, Any]) -> str:
+    if slot["preparing"]:
+        return f"{slot['state']}, preparing {slot['preparing']}"
+    return f"closed, {slot['closed']}" if slot["closed"] and not slot["runner"] else str(slot["state"])
+
+
 def _slots(slots: list[dict[str, Any]]) -> show.Grid:
     rows = [
         [
             slot["slot"],
-            f"{slot['state']}, preparing {slot['preparing']}" if slot["preparing"] else slot["state"],
+            _doing(slot),
             slot["runner"],
             slot["pool"],
             show.since(slot["since"]),

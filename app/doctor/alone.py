@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import os
 
+from app.backend import backend_of, tart_of
 from app.clock import utcnow
 from app.configfile import ConfigError, lock_state_dir, prepare_state_dir
 from app.doctor import boot, mac, mac_checks
 from app.doctor.examine import IS_MAC, NOT_A_MAC, Place, ask, examine
 from app.doctor.finding import Finding
 from app.doctor.shell import RealShell
-from app.domain.pools import Names
 from app.settings import Settings
-from app.vm.command import Tart, environment, tart_home
-from app.vm.tart import TartBackend
+from app.vm.command import environment, tart_home
 
 
 class Alone:
     """Examines this machine by *settings*."""
 
     def __init__(self, settings: Settings) -> None:
-        tart = Tart(settings.tart_path, tart_home(settings.tart_home, os.environ), os.environ)
-        vms = TartBackend(
-            tart=tart,
-            state_dir=settings.state_dir,
-            names=Names(settings.host_name),
-            slots=settings.slots,
-            clock=utcnow,
-        )
+        tart = tart_of(settings)
         self._settings = settings
         self._place = Place(
             settings=settings,
             pools=settings.pools,
             tart=tart,
-            vms=vms,
+            vms=backend_of(settings, utcnow),
             shell=RealShell(tart.env),
             clock=utcnow,
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.doctor import github, github_checks, host, host_checks, mac, mac_checks, server
+from app.doctor import fleet_checks, github, github_checks, host, host_checks, mac, mac_checks, server
 from app.doctor.finding import Finding, Level
 from app.doctor.shell import Shell
 from app.domain.pools import Names, Pool
@@ -21,6 +21,7 @@ from app.vm.command import Tart
 
 IS_MAC = sys.platform == "darwin"
 NOT_A_MAC = "this is no Mac"
+ELSEWHERE = "the VMs run on other Macs, which Orchard drives"
 NO_APP = "a token is used, and this is about Apps"
 
 
@@ -51,7 +52,9 @@ def worst(findings: list[Finding]) -> Level:
 
 
 async def of_mac(place: Place) -> list[Finding]:
-    """Check macOS."""
+    """Check macOS, where the VMs run here."""
+    if place.settings.backend == "orchard":
+        return [check.skipped(ELSEWHERE) for check, _ in mac_checks.CHECKS]
     if not place.is_mac:
         return [check.skipped(NOT_A_MAC) for check, _ in mac_checks.CHECKS]
     found = await mac.gather(place.shell, tart_home=place.tart.home)
@@ -60,8 +63,11 @@ async def of_mac(place: Place) -> list[Finding]:
 
 
 async def of_host(place: Place, world: World | None = None) -> list[Finding]:
-    """Check tart and what runs here."""
+    """Check tart and what runs here, or the fleet that runs VMs for us."""
     settings = place.settings
+    if settings.backend == "orchard":
+        fleet = await fleet_checks.gather(place.vms, place.pools)
+        return [finding for _, look in fleet_checks.CHECKS for finding in look(fleet)]
     found = await host.gather(
         place.shell,
         place.tart,

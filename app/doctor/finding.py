@@ -59,7 +59,7 @@ UNKNOWN = warning("it cannot be told: {because}", "run `{by_hand}` by hand, and 
 class Check:
     """One thing that is looked at, and all that may be wrong with it."""
 
-    area: str  # mac | host | github | server | boot
+    area: str  # mac | host | fleet | github | server | boot
     name: str
     looks_at: str
     why: str

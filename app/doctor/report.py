@@ -11,6 +11,7 @@ AREAS = {
     "server": "CiderMill",
     "mac": "This Mac",
     "host": "VMs on this machine",
+    "fleet": "VMs on an Orchard fleet",
     "github": "GitHub",
     "boot": "A VM, booted for this",
 }

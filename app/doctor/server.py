@@ -84,7 +84,7 @@ def configuration(found: Settings | ConfigError) -> Iterator[Finding]:
         yield CONFIGURATION.wrong("warned", problem=problem)
     if not warnings:
         pools = ", ".join(pool.name for pool in found.pools)
-        yield CONFIGURATION.fine(f"{found.slots} slots on {found.host_name}, pools: {pools}")
+        yield CONFIGURATION.fine(f"{found.where}, pools: {pools}")
 
 
 def database(path: Path) -> Iterator[Finding]:

@@ -115,8 +115,15 @@ def _crowded(job: Job, pool: Pool, world: World, now: datetime) -> str:
     if Room(world).slot_for(pool):
         return f"It is next in line; {_waiting(job, pool, world)}."
     live = [f"{r.name} {_doing(r, now)}" for r in world.live]
+    hosts = world.host.hosts if world.host else ()
+    closed = [f"{host.name}: {host.closed}" for host in hosts if host.closed]
+    if closed:
+        return f"No Mac has room for it ({len(live)} of {len(world.slots)} slots are in use; {'; '.join(closed)})."
+    if not world.slots:
+        return "No Mac is there to run it: see `orchard list workers`."
     if len(live) < len(world.slots):
-        return f"Other VMs on this Mac take the place of ours ({len(live)} of {len(world.slots)} slots are in use)."
+        where = "this Mac" if len(hosts) == 1 else "the Macs"
+        return f"Other VMs on {where} take the place of ours ({len(live)} of {len(world.slots)} slots are in use)."
     return f"All {len(world.slots)} slots are in use ({'; '.join(live)}); {ahead} jobs wait in all."
 
 

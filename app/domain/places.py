@@ -7,11 +7,18 @@ VMs with a name of ours that no live runner owns.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count
 
 from app.domain.pools import Pool, host_of, slot_name
 from app.domain.world import Host, World
+
+
+def warnings(world: World) -> Iterator[str]:
+    """Yield one sentence for each host that takes nothing new."""
+    for host in world.host.hosts if world.host else ():
+        if host.closed:
+            yield f"{host.name} takes no VMs: {host.closed}."
 
 
 def reseated(world: World) -> dict[str, str]:
@@ -24,6 +31,14 @@ def reseated(world: World) -> dict[str, str]:
         slots[runner.name] = _next_free(placed[runner.name], held)
         held.add(slots[runner.name])
     return slots
+
+
+def suits(pool: Pool, host: Host, room: Mapping[str, int] | None = None) -> bool:
+    """Whether a host can run a VM of *pool* in the *room* that is left there; None: were nothing else on it."""
+    if any(host.traits.get(trait) != value for trait, value in pool.wants.items()):
+        return False
+    left = host.room if room is None else room
+    return all(left.get(what, 0) >= amount for what, amount in pool.takes.items())
 
 
 def _next_free(host: str, held: set[str]) -> str:
@@ -62,10 +77,7 @@ class Room:
     def _fits(self, pool: Pool, host: Host) -> bool:
         if host.most is not None and self._ours[host.name] >= host.most:
             return False
-        if any(host.traits.get(trait) != value for trait, value in pool.wants.items()):
-            return False
-        left = self._left[host.name]
-        return all(left[what] >= amount for what, amount in pool.takes.items())
+        return suits(pool, host, self._left[host.name])
 
     def _subtract(self, host: str, taken: Mapping[str, int]) -> None:
         if host in self._left:

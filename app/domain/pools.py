@@ -10,7 +10,11 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-DEFAULT_LABELS = ("self-hosted", "macOS", "ARM64")  # GitHub adds none to a JIT runner
+SYSTEMS = {
+    "darwin": "macOS",
+    "linux": "Linux",
+}  # as GitHub's own labels say it, and adds none to a JIT runner
+ARCHITECTURES = {"arm64": "ARM64", "amd64": "X64"}
 MAX_NAME = 63  # tart has no rule of its own; docs/contracts/tart.md §7.4
 MAX_POOL_NAME = MAX_NAME - 20 - 1 - 1 - 8  # host name, two dashes, random part
 BASE = "base"  # where the pool stands, in the names of VMs that are no pool's
@@ -90,7 +94,8 @@ class Pool:
     @property
     def runner_labels(self) -> tuple[str, ...]:
         """Every label its runners carry, in the order configured, none twice."""
-        labels = (*DEFAULT_LABELS, *self.labels) if self.default_labels else self.labels
+        usual = ("self-hosted", SYSTEMS[self.kind.os], ARCHITECTURES[self.kind.arch])
+        labels = (*usual, *self.labels) if self.default_labels else self.labels
         return tuple({label.casefold(): label for label in reversed(labels)}.values())[::-1]
 
     @property

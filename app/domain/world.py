@@ -259,6 +259,13 @@ class World:
         return tuple(slot for host in hosts for slot in host.slots)
 
     @property
+    def open_slots(self) -> tuple[str, ...]:
+        """Return the slots that nothing holds, on hosts that take new VMs."""
+        held = {runner.slot for runner in self.live}
+        hosts = self.host.hosts if self.host else ()
+        return tuple(slot for host in hosts if not host.closed for slot in host.slots if slot not in held)
+
+    @property
     def live(self) -> tuple[Runner, ...]:
         """The runners that hold a slot."""
         return tuple(runner for runner in self.runners if runner.is_live)

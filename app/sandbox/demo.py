@@ -10,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 
+from app.clock import utcnow
 from app.sandbox.demo_screen import Screen
 from app.sandbox.github import ModelGitHub
 from app.sandbox.github_values import Job
+from app.sandbox.image import make_image
+from app.sandbox.orchard.server import shelf
 from app.sandbox.outside import IMAGE, outside
+from app.sandbox.runner import runner_files
 from app.sandbox.server import Server
 
 CONFIG = f"""\
@@ -30,6 +34,9 @@ labels = ["sequoia"]
 image = "{IMAGE}"
 repositories = ["acme/*"]
 """
+ORCHARD_CONFIG = CONFIG.replace("slots = 2\n", "").replace("min_free_disk_gb = 0\n", "")
+ORCHARD_CONFIG += "cpu = 4\nmemory_mib = 4096\n"
+MACS = ("mini1", "mini2")
 LABELS = ("self-hosted", "macOS", "sequoia")
 LATER = (
     ("acme/app", "test (macos)"),
@@ -57,10 +64,22 @@ class Story:
         return sorted([*self.served, *self.cancelled, *self.refused], key=lambda job: job.id)
 
 
-async def run(seed: int, *, keep: bool = False) -> bool:
-    """Run the demo; True when all of it went as it must. *keep* goes on with other jobs until Ctrl-C."""
+async def run(seed: int, *, keep: bool = False, orchard: bool = False) -> bool:
+    """Run the demo; True when all of it went as it must. *keep* goes on with other jobs until Ctrl-C.
+
+    *orchard*: on two Macs behind an Orchard controller, and not on one.
+    """
     screen = Screen()
-    async with outside(seed) as (model, api_url, place), Server(place, api_url, model, CONFIG) as server:
+    async with AsyncExitStack() as stack:
+        model, api_url, place = await stack.enter_async_context(outside(seed))
+        if orchard:
+            made = await stack.enter_async_context(shelf(place, utcnow, macs=MACS, tls=True))
+            for worker in made.workers.values():
+                make_image(worker.home, IMAGE, runner_files())
+            server = Server(place, api_url, model, ORCHARD_CONFIG, backend=made.settings)
+        else:
+            server = Server(place, api_url, model, CONFIG)
+        await stack.enter_async_context(server)
         model.point_hook(f"{server.url}/webhooks/github")
         screen.begin(server.link, place)
         story = queue_jobs(model)
@@ -68,6 +87,8 @@ async def run(seed: int, *, keep: bool = False) -> bool:
         problems = [] if done else [f"not everything was done within {LIMIT_SECONDS:.0f} s"]
         problems += await _check_story(server, story)
         await screen.table(server, story.jobs)
+        if orchard:
+            await made.settled()
         problems += _left_behind(model, server)
         screen.end(problems)
         if keep:

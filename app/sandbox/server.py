@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,16 @@ LARGEST = 100_000_000  # bytes; above are disks, with nothing in them
 class Server:
     """``cidermill serve``, started and stopped."""
 
-    def __init__(self, place: Path, api_url: str, model: ModelGitHub, config: str) -> None:
+    def __init__(
+        self,
+        place: Path,
+        api_url: str,
+        model: ModelGitHub,
+        config: str,
+        *,
+        backend: Mapping[str, str] | None = None,
+    ) -> None:
+        """Configure it in *place*; *backend* are the settings of what runs its VMs, if not the sandbox's tart."""
         self._place = place
         self.url = f"http://127.0.0.1:{free_port()}"
         key = place / "app.pem"
@@ -41,9 +51,11 @@ class Server:
             "CIDERMILL_GITHUB_APP_ID": str(model.accounts.app.id),
             "CIDERMILL_GITHUB_PRIVATE_KEY_PATH": str(key),
             "CIDERMILL_GITHUB_WEBHOOK_SECRET": model.app_hook.secret,
+            "CIDERMILL_LOG_FORMAT": "json",
+        }
+        self._env |= backend or {
             "CIDERMILL_TART_PATH": str(place / "bin" / "tart"),
             "CIDERMILL_TART_HOME": str(place / "tart"),
-            "CIDERMILL_LOG_FORMAT": "json",
         }
         self._process: asyncio.subprocess.Process | None = None
         self._client = httpx.AsyncClient(
@@ -136,8 +148,8 @@ class Server:
             except TimeoutError:
                 process.kill()
                 await process.wait()
-        for name in self.vms():
-            pid = owner_of(self._place / "tart" / "vms" / name)
+        for vm in self._place.glob("tart/vms/*"):
+            pid = owner_of(vm)
             if pid:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGINT)
@@ -148,13 +160,16 @@ class Server:
 
     def vms(self) -> list[str]:
         """Return the names of the VMs there are."""
-        folder = self._place / "tart" / "vms"
-        return sorted(vm.name for vm in folder.iterdir()) if folder.is_dir() else []
+        return sorted(vm.name for home in self._homes() for vm in home.glob("vms/*"))
 
     def violations(self) -> list[str]:
-        """Return how tart was used against its contract."""
+        """Return how tart was used against its contract; what the workers of a shelf do with theirs is their matter."""
         file = self._place / "tart" / "violations.log"
         return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+
+    def _homes(self) -> list[Path]:
+        """Return the directories of tart: this Mac's, or those of a shelf."""
+        return [self._place / "tart", *sorted(self._place.glob("workers/*"))]
 
     def leaks(self, secrets: tuple[str, ...]) -> list[str]:
         """Return the files, of all that was written, that hold a secret beside the one that was given its own."""

@@ -61,6 +61,7 @@ async def test_slots(server: Server) -> None:
         "pool": "mac",
         "held_until": None,
         "preparing": None,
+        "closed": None,
     }
     assert second == {
         "slot": "2",
@@ -70,6 +71,7 @@ async def test_slots(server: Server) -> None:
         "since": None,
         "held_until": None,
         "preparing": None,
+        "closed": None,
     }
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from app.doctor import boot, github_checks, host_checks, mac_checks, server
+from app.doctor import boot, fleet_checks, github_checks, host_checks, mac_checks, server
 from app.doctor.finding import Check, Finding, Level
 
 CHECKS: tuple[Check, ...] = (
     *server.CHECKS,
     *(check for check, _ in mac_checks.CHECKS),
     *(check for check, _ in host_checks.CHECKS),
+    *(check for check, _ in fleet_checks.CHECKS),
     *(check for check, _ in github_checks.CHECKS),
     boot.GUEST,
 )

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from app.doctor.report import AREAS
-from tests.doctor import test_boot, test_github, test_host, test_mac, test_server
+from tests.doctor import test_boot, test_fleet, test_github, test_host, test_mac, test_server
 from tests.doctor.seen import CHECKS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "doctor.md"
@@ -52,7 +52,14 @@ def test_the_page_is_what_the_code_says() -> None:
 
 def test_every_trouble_is_provoked() -> None:
     """The tables of this folder find each trouble of each check in a world where it is so, and see its mend."""
-    tables = (test_boot.TABLE, test_github.TABLE, test_host.TABLE, test_mac.TABLE, test_server.TABLE)
+    tables = (
+        test_boot.TABLE,
+        test_fleet.TABLE,
+        test_github.TABLE,
+        test_host.TABLE,
+        test_mac.TABLE,
+        test_server.TABLE,
+    )
     provoked = {(row.values[0], row.values[1]) for table in tables for row in table}
     every = {(check.name, code) for check in CHECKS for code in check.troubles}
     assert every - provoked == set()

@@ -43,6 +43,20 @@ class Shelf:
     workers: dict[str, ModelWorker] = field(default_factory=dict)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a CiderMill is to be told to work with it."""
+        told = {
+            "CIDERMILL_BACKEND": "orchard",
+            "CIDERMILL_ORCHARD_URL": self.url,
+            "CIDERMILL_ORCHARD_ACCOUNT": ACCOUNT,
+            "CIDERMILL_ORCHARD_TOKEN": TOKEN,
+        }
+        if self.certificate is not None:
+            told["CIDERMILL_ORCHARD_CA_PATH"] = str(self.certificate)
+            told["CIDERMILL_ORCHARD_SERVER_NAME"] = SERVER_NAME
+        return told
+
     def add(self, name: str, *, vms: int = 2, labels: dict[str, str] | None = None) -> ModelWorker:
         """Put a Mac up. What it may clone is in its ``home``."""
         record = WorkerRecord(name=name, resources={TART_VMS: vms}, labels=labels or {})
@@ -54,6 +68,11 @@ class Shelf:
         record.last_seen = self.model.clock()
         self._tasks[name] = asyncio.create_task(worker.run())
         return worker
+
+    async def settled(self) -> None:
+        """Wait until no Mac has a VM left that the controller has forgotten."""
+        while any(worker.is_tidying for worker in self.workers.values()):  # noqa: ASYNC110  # other tasks: it is seen
+            await asyncio.sleep(self.model.pace)
 
     async def close(self) -> None:
         """Take every Mac down, with what runs on it."""

@@ -47,6 +47,7 @@ class ModelWorker:
         self._tart = str(tart)
         self._env = {"TART_HOME": str(home), "PATH": "/usr/bin:/bin"}
         self._locals: dict[str, Local] = {}
+        self._removing = 0
         self._poke = model.pokes.setdefault(record.name, asyncio.Event())
 
     async def run(self) -> None:
@@ -65,6 +66,12 @@ class ModelWorker:
         finally:
             for uid in list(self._locals):
                 await self._remove(uid)
+
+    @property
+    def is_tidying(self) -> bool:
+        """Whether a VM is still here that the controller has forgotten."""
+        known = {record.uid for record in self.model.vms.values()}
+        return bool(self._locals.keys() - known) or self._removing > 0
 
     def running(self, record: Record) -> bool:
         """Whether a command may be run in a VM."""
@@ -197,12 +204,14 @@ class ModelWorker:
 
     async def _remove(self, uid: str) -> None:
         local = self._locals.pop(uid)
+        self._removing += 1
         tasks = [task for task in (local.work, *local.tasks) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._stop(local)
         await self._run("delete", local.record.local_name)
+        self._removing -= 1
 
     async def _run(self, *argv: str) -> Result:
         return await run([self._tart, *argv], env=self._env, timeout=LONGEST, late=GUEST_SILENT)
