@@ -44,7 +44,8 @@ class Watch:
         self._alive.discard(name)
 
     def saw(self, fleet: Fleet) -> None:
-        """Take in a list, whoever asked for it."""
+        """Take in a list, whoever asked for it. One that is not in it was deleted, which the look at the hosts tells."""
+        self._alive &= {machine.name for machine in fleet.machines}
         for machine in fleet.machines:
             if machine.status is Status.FAILED:
                 self._note(machine)
