@@ -85,6 +85,12 @@ class VMError(OutsideError):
         self.host_wide = host_wide
 
 
+class UnknownHost(VMError):
+    """There is no host of that name to pause; the text says which there are."""
+
+    code = "unknown_host"
+
+
 class VMTimeout(VMError):
     """It did not happen in the time allowed."""
 
@@ -248,6 +254,9 @@ class VMBackend(Protocol):
 
     async def follow(self, name: str, spec: Pool) -> None:
         """Go on (or begin again) copying the runner's output to this host; returns at once. For adopted VMs."""
+
+    async def pause(self, host: str, *, paused: bool) -> None:
+        """Have one of several hosts take nothing new, or again. Raises UnknownHost where there is none of that name."""
 
     async def delete(self, name: str) -> None:
         """Stop and delete a VM; returns only when the host confirms that it is absent. Absent is success."""

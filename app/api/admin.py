@@ -15,6 +15,7 @@ from app.api.models import (
     CooldownOut,
     DrainOut,
     HoldIn,
+    HostDrainOut,
     JobDetail,
     JobOut,
     JobPage,
@@ -38,11 +39,15 @@ from app.domain.plan import hold_up, pool_hold_up
 from app.domain.pools import host_of
 from app.domain.runners import NotHoldable, RunnerState, StopRequest
 from app.domain.world import World
+from app.ports import UnknownHost, VMError
 
 MAX_ID = 2**63 - 1  # GitHub's ids, and SQLite's integers
 EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 CURSOR = "^[0-9]{1,16}-[0-9]{1,19}$"  # time received and id; whatever fits is a place in the list
 NAME = Path(pattern="^[a-z0-9][a-z0-9-]{0,62}$", description="A runner's name.")
+HOST = Path(
+    pattern="^[A-Za-z0-9:._-]{1,100}$", description="A Mac's name, as in its slots: `mini2` of `mini2/1`."
+)
 UNAUTHORIZED: dict[str, Any] = {"model": Refusal, "description": "No valid admin token"}
 MISSING: dict[str, Any] = {"model": Refusal, "description": "There is none such"}
 
@@ -57,6 +62,10 @@ def world_of(context: Context) -> World:
     return world
 
 
+HOST_ANSWERS: Responses = {
+    404: MISSING,
+    503: {"model": Refusal, "description": "What drives the Macs does not answer"},
+}
 NOT_YET: Responses = {503: {"model": Refusal, "description": "The first pass is still under way"}}
 
 
@@ -274,6 +283,29 @@ async def _set_draining(context: Context, *, draining: bool) -> DrainOut:
     await context.store.set_draining(draining)
     context.reconciler.wake()
     return DrainOut(draining=draining)
+
+
+@router.post("/hosts/{host}/drain", responses=HOST_ANSWERS)
+async def drain_host(context: Ctx, host: Annotated[str, HOST]) -> HostDrainOut:
+    """Have one Mac of several take no new VMs, and let what runs there finish."""
+    return await _pause(context, host, paused=True)
+
+
+@router.post("/hosts/{host}/resume", responses=HOST_ANSWERS)
+async def resume_host(context: Ctx, host: Annotated[str, HOST]) -> HostDrainOut:
+    """Have one Mac of several take VMs again."""
+    return await _pause(context, host, paused=False)
+
+
+async def _pause(context: Context, host: str, *, paused: bool) -> HostDrainOut:
+    try:
+        await context.vms.pause(host, paused=paused)
+    except UnknownHost as error:
+        raise HTTPException(404, f"{str(error)[0].upper()}{str(error)[1:]}.") from error
+    except VMError as error:
+        raise HTTPException(503, f"{str(error)[0].upper()}{str(error)[1:]}.") from error
+    context.reconciler.host_changed()
+    return HostDrainOut(host=host, draining=paused)
 
 
 @router.post("/reconcile", status_code=202)

@@ -218,6 +218,13 @@ class ReadyOut(Out):
     degraded: list[str]  # it works, with less
 
 
+class HostDrainOut(Out):
+    """Whether one Mac of several takes new VMs."""
+
+    host: str
+    draining: bool
+
+
 class DrainOut(Out):
     """Whether anything new starts."""
 

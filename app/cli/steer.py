@@ -9,16 +9,30 @@ from typing import Annotated, Any
 import typer
 
 from app.cli import show
-from app.cli.client import server
+from app.cli.client import Client, part, server
+
+Worker = Annotated[
+    str | None,
+    typer.Option("--worker", help="One Mac of an Orchard fleet alone, such as mini2.", show_default=False),
+]
 
 
 def drain(
     context: typer.Context,
     *,
+    worker: Worker = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return once nothing runs any more.")] = False,
 ) -> None:
     """Start nothing new, and let what runs finish; it outlives a restart."""
     with server(context) as api:
+        if worker is not None:
+            api.post(f"/hosts/{part(worker)}/drain")
+            show.show(f"Nothing new starts on {worker} until `cidermill resume --worker {worker}`.")
+            while wait and _in_use(api, worker):
+                time.sleep(show.BETWEEN_LOOKS)
+            if wait:
+                show.show(f"{worker} is empty.")
+            return
         api.post("/drain")
         show.show("Nothing new starts until `cidermill resume`.")
         used = None
@@ -32,9 +46,18 @@ def drain(
             show.show("Empty.")
 
 
-def resume(context: typer.Context) -> None:
+def _in_use(api: Client, worker: str) -> bool:
+    slots = api.get("/slots")
+    return any(slot["runner"] and slot["slot"].rpartition("/")[0] == worker for slot in slots)
+
+
+def resume(context: typer.Context, *, worker: Worker = None) -> None:
     """Start runners again."""
     with server(context) as api:
+        if worker is not None:
+            api.post(f"/hosts/{part(worker)}/resume")
+            show.show(f"Runners start on {worker} again.")
+            return
         api.post("/resume")
         show.show("Runners start again.")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from app.domain.images import is_remote
 from app.domain.pools import MACOS_VM, Names, Pool
 from app.domain.world import VM, Base, GuestLook, Host, HostLook, Made, VMState
-from app.ports import GuestFacts, JitConfig, Package, VMError, VMTimeout
+from app.ports import GuestFacts, JitConfig, Package, UnknownHost, VMError, VMTimeout
 
 HOST_LIMIT = 2
 RUNNER_VERSION = "2.336.0"  # of the runner that an image holds, unless it has none
@@ -72,6 +72,7 @@ class ModelHost:
         self.boot_seconds = boot_seconds
         self.free_disk_gb = 100.0
         self.limit = self.slots = HOST_LIMIT
+        self.name = self.closed = ""
         self.calls: Counter[str] = Counter()
         self.most_running = 0
         self.connected: Callable[[ModelVM], None] = lambda _: None  # a runner in a guest starts
@@ -108,7 +109,7 @@ class ModelHost:
         return HostLook(
             at=self._clock(),
             vms=listed,
-            hosts=(Host(room={MACOS_VM: self.limit}, most=self.slots),),
+            hosts=(Host(name=self.name, room={MACOS_VM: self.limit}, most=self.slots, closed=self.closed),),
             free_disk_gb=self.free_disk_gb,
             images=frozenset(self.images),
             bases=(*self._bases(), *self._prepared()),
@@ -253,6 +254,13 @@ class ModelHost:
 
     async def follow(self, name: str, spec: Pool) -> None:
         """Do nothing: the model has no output."""
+
+    async def pause(self, host: str, *, paused: bool) -> None:
+        """Close the one host there is, which has no name, or open it."""
+        if host != self.name:
+            msg = f"there is no host called {host}"
+            raise UnknownHost(msg, reason="unknown_host")
+        self.closed = "it is paused" if paused else ""
 
     async def delete(self, name: str) -> None:
         """Remove a VM; absent is success."""

@@ -17,7 +17,7 @@ import structlog
 
 from app.domain.pools import MACOS_VM, Names, Pool
 from app.domain.world import VM, GuestLook, Host, HostLook, VMState
-from app.ports import GuestFacts, JitConfig, Package, VMError
+from app.ports import GuestFacts, JitConfig, Package, UnknownHost, VMError
 from app.vm import guest
 from app.vm.bases import Bases
 from app.vm.booting import Booting, boot_timeout
@@ -193,6 +193,12 @@ class TartBackend:
         del spec
         argv = self._tart.exec_argv(name, guest.FOLLOW)
         self._follower.start(name, argv, env=self._tart.env, file=self._runners / name / "runner.log")
+
+    async def pause(self, host: str, *, paused: bool) -> None:
+        """Refuse: there is one Mac, and `cidermill drain` is for that."""
+        del paused
+        msg = f"there is no Mac called {host}: this one alone runs VMs, and `cidermill drain` empties it"
+        raise UnknownHost(msg, reason="unknown_host")
 
     async def delete(self, name: str) -> None:
         """Cut the VM's power, see that its process is gone, and remove it."""

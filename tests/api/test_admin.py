@@ -365,3 +365,21 @@ async def test_a_hold_that_cannot_be(
     await server.client.delete(f"/api/v1/runners/{runner.name}")
     answer = await server.client.request(method, f"/api/v1/runners/{name or runner.name}/hold", json=body)
     assert answer.status_code == code, answer.text
+
+
+async def test_one_mac_of_a_fleet_is_drained(server: Server) -> None:
+    """A Mac that is drained alone shows so in its slots and in the warnings, and takes VMs again once it is resumed."""
+    server.vms.name = "mini2"
+    await server.passes(2)
+    answer = await server.client.post("/api/v1/hosts/mini2/drain")
+    assert answer.json() == {"host": "mini2", "draining": True}
+    await server.passes(2)
+    assert {slot["closed"] for slot in await server.get("/api/v1/slots")} == {"it is paused"}
+    assert "mini2 takes no VMs: it is paused." in (await server.get("/api/v1/status"))["warnings"]
+    assert (await server.client.post("/api/v1/hosts/mini2/resume")).json()["draining"] is False
+    await server.passes(2)
+    assert [slot["slot"] for slot in await server.get("/api/v1/slots") if not slot["closed"]] == [
+        "mini2/1",
+        "mini2/2",
+    ]
+    assert (await server.client.post("/api/v1/hosts/mini3/drain")).status_code == 404

@@ -12,8 +12,9 @@ from app.main import ROUTERS
 from tests.api.conftest import HOST, TOKEN, Server, signed
 
 OPEN = {("POST", "/webhooks/github"), ("GET", "/healthz"), ("GET", "/readyz")}
+FILLED = {"job_id": "1", "name": "mini-mac-aaaaaaaa", "host": "mini2"}
 ROUTES = sorted(
-    (method, route.path.replace("{job_id}", "1").replace("{name}", "mini-mac-aaaaaaaa"))
+    (method, route.path.format_map(FILLED))
     for router in ROUTERS
     for route in router.routes
     if isinstance(route, APIRoute)

@@ -111,6 +111,16 @@ async def test_drain_waits_until_nothing_runs(desk: Desk) -> None:
     assert "looks again" in await desk.says("reconcile")
 
 
+async def test_one_mac_of_a_fleet_is_drained(desk: Desk) -> None:
+    """`drain --worker` closes one Mac, which `status` shows, and `resume --worker` opens it; another name is refused."""
+    desk.server.vms.name = "mini2"
+    assert "resume --worker mini2" in await desk.says("drain", "--worker", "mini2", "--wait")
+    await desk.server.passes(2)
+    assert "closed, it is paused" in await desk.says("status")
+    assert "mini2" in await desk.says("resume", "--worker", "mini2")
+    assert (await desk.run("drain", "--worker", "mini3")).exit_code == 1
+
+
 async def test_reload(desk: Desk) -> None:
     """What changed is shown; what is wrong on disk is told whole, and nothing changes."""
     assert "taken at the next start: slots" in await desk.says("reload")

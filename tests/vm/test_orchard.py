@@ -14,7 +14,7 @@ import pytest
 
 from app.domain.pools import MACOS_VM, Kind, Names
 from app.domain.world import VMState
-from app.ports import JitConfig, VMError
+from app.ports import JitConfig, UnknownHost, VMError
 from app.sandbox.orchard.values import new_record
 from app.vm.orchard import request
 from app.vm.orchard.answers import Machine, Status, Worker
@@ -97,6 +97,15 @@ async def test_pending_for_ever(bench: OrchardBench) -> None:
     with pytest.raises(VMError, match="mini1") as stalled:
         await bench.vms.start(B, spec(boot_timeout=timedelta(seconds=1)))
     assert stalled.value.reason == "worker_stalled"
+
+
+async def test_a_worker_is_paused(bench: OrchardBench) -> None:
+    """A worker that is paused takes nothing new; one that is not there cannot be paused."""
+    for paused in (True, False):
+        await bench.vms.pause("mini1", paused=paused)
+        assert [host.closed for host in (await bench.vms.look()).hosts] == [PAUSED if paused else ""]
+    with pytest.raises(UnknownHost):
+        await bench.vms.pause("mini9", paused=True)
 
 
 async def test_a_vm_that_fails_before_it_answers(bench: OrchardBench) -> None:

@@ -12,10 +12,11 @@ import pytest
 from app.clock import utcnow
 from app.domain.pools import Names
 from app.domain.world import VMState
-from app.ports import JitConfig, VMError
+from app.ports import JitConfig, UnknownHost, VMError
 from app.sandbox.image import make_image
 from app.vm.orchard.backend import Limits, OrchardBackend
 from app.vm.orchard.controller import Controller
+from app.vm.orchard.view import PAUSED
 from tests.builders import a_pool
 from tests.vm.orchard_bench import IMAGE, RUN_SH
 from tests.vm.real_orchard import KIND, RealShelf, real_shelf
@@ -70,3 +71,16 @@ async def works(backend: OrchardBackend) -> bool:
         return (await backend.probe(A)).runner_alive
     except VMError:
         return False
+
+
+async def test_a_worker_is_paused(shelf: RealShelf) -> None:
+    """A worker that is paused takes nothing new, and is as fresh as before; one that is not there cannot be paused."""
+    backend = OrchardBackend(
+        Controller(shelf.access()), state_dir=shelf.place / "state", names=Names("mini"), clock=utcnow
+    )
+    for paused in (True, False):
+        await backend.pause("mini1", paused=paused)
+        assert [host.closed for host in (await backend.look()).hosts] == [PAUSED if paused else ""]
+    with pytest.raises(UnknownHost):
+        await backend.pause("mini9", paused=True)
+    await backend.close()

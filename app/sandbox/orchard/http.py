@@ -45,6 +45,7 @@ class OrchardFace:
         table: list[tuple[str, str, Verb, tuple[str, ...]]] = [
             ("GET", "/v1/controller/info", self._info, ()),
             ("GET", "/v1/workers", self._list_workers, (READ,)),
+            ("GET", "/v1/workers/{name}", self._get_worker, (READ,)),
             ("PUT", "/v1/workers/{name}", self._put_worker, (WRITE,)),
             ("GET", "/v1/vms", self._list_vms, (READ,)),
             ("POST", "/v1/vms", self._create, (WRITE,)),
@@ -104,6 +105,12 @@ class OrchardFace:
     async def _list_workers(self, request: Request) -> Any:
         del request
         return [worker.shown() for _, worker in sorted(self._model.workers.items())]
+
+    async def _get_worker(self, request: Request) -> Any:
+        worker = self._model.workers.get(request.path_params["name"])
+        if worker is None:
+            raise Refused(404)
+        return worker.shown()
 
     async def _put_worker(self, request: Request) -> Any:
         body = await _json(request)

@@ -18,7 +18,7 @@ import structlog
 
 from app.domain.pools import Names, Pool
 from app.domain.world import GuestLook, HostLook
-from app.ports import GuestFacts, JitConfig, Package, VMError, VMTimeout
+from app.ports import GuestFacts, JitConfig, Package, UnknownHost, VMError, VMTimeout
 from app.vm import guest
 from app.vm.causes import GUEST_SILENT
 from app.vm.orchard import request
@@ -258,6 +258,12 @@ class OrchardBackend:
         """Copy the runner's output to this host."""
         del spec
         self._follower.start(name, self._runners / name / "runner.log")
+
+    async def pause(self, host: str, *, paused: bool) -> None:
+        """Have a worker take nothing new, or again."""
+        if not await self._controller.pause(host, paused=paused):
+            msg = f"there is no worker called {host}: see `orchard list workers`"
+            raise UnknownHost(msg, reason="unknown_host")
 
     async def delete(self, name: str) -> None:
         """Have the VM removed, once what its startup script said is kept: the controller forgets that too."""

@@ -16,6 +16,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -109,6 +110,18 @@ class Controller:
         answer = await self._ask("GET", f"/vms/{name}/events?order=desc&limit={most}", also=(404,))
         found = [] if answer.status_code == 404 else _read(answer, list)
         return [str(event.get("payload", "")) for event in reversed(found)]
+
+    async def pause(self, name: str, *, paused: bool) -> bool:
+        """Have a worker take nothing new, or again. False: there is none of that name.
+
+        The whole of it is sent back: up to 0.55 a worker whose ``last_seen`` is left out looks offline.
+        """
+        answer = await self._ask("GET", f"/workers/{quote(name, safe='')}", also=(404,))
+        if answer.status_code == 404:
+            return False
+        body = _read(answer, dict) | {"scheduling_paused": paused}
+        await self._ask("PUT", f"/workers/{quote(name, safe='')}", body=body)
+        return True
 
     async def exec(
         self, name: str, command: Sequence[str], *, timeout: float, wait: int, stdin: bytes | None = None
