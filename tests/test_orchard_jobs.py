@@ -80,7 +80,10 @@ async def on_real_orchard() -> AsyncIterator[Fleet]:
 
 @pytest.mark.parametrize(
     ("fleet", "places"),
-    [pytest.param(on_model, 4, id="the model"), pytest.param(on_real_orchard, 2, id="a real Orchard")],
+    [
+        pytest.param(on_model, 4, id="the model"),
+        pytest.param(on_real_orchard, 2, id="a real Orchard", marks=pytest.mark.orchard),
+    ],
 )
 async def test_jobs_run_and_leave_nothing(
     fleet: Callable[[], AbstractAsyncContextManager[Fleet]], places: int

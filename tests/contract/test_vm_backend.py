@@ -120,7 +120,9 @@ async def on_model(_place: Path) -> AsyncIterator[Bench]:
     yield Bench(ModelHost(utcnow))
 
 
-@pytest.fixture(params=[on_model, on_tart, on_orchard, on_real_orchard])
+@pytest.fixture(
+    params=[on_model, on_tart, on_orchard, pytest.param(on_real_orchard, marks=pytest.mark.orchard)]
+)
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     async with request.param(tmp_path) as made:
         yield made

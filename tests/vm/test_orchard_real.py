@@ -21,6 +21,7 @@ from tests.builders import a_pool
 from tests.vm.orchard_bench import IMAGE, RUN_SH
 from tests.vm.real_orchard import KIND, RealShelf, real_shelf
 
+pytestmark = pytest.mark.orchard
 A = "mini-mac-aaaaaaaa"
 SPEC = a_pool(kind=KIND, boot_timeout=timedelta(seconds=30))
 
