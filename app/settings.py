@@ -252,6 +252,12 @@ class Settings(BaseModel):
             f'{name}: it is about tart on this machine, and backend = "orchard" uses none: leave it out'
             for name in sorted(beside)
         ]
+        found += [
+            f'pool "{pool.name}": prepare_script: it is run in a base on this machine, and backend = "orchard" makes '
+            "none: build it into the image"
+            for pool in self.pool
+            if pool.prepare_script is not None
+        ]
         if self.orchard_server_name is not None and (self.orchard_url or "").startswith("http:"):
             found.append(
                 "orchard_server_name: there is no certificate over plain http: leave it out, or use https"

@@ -255,6 +255,13 @@ def test_a_wrong_pool(tmp_path: Path, change: dict[str, Any], sentence: str) -> 
     assert problem.startswith(f'pool "{name}": ' if name else "pool 1: ")
 
 
+def test_a_fleet_prepares_no_base(tmp_path: Path) -> None:
+    """A script that nothing would ever run is refused, with where it belongs."""
+    (problem,) = problems(tmp_path, {"prepare_script": str(a_script(tmp_path))}, **FLEET)
+    assert problem.startswith('pool "mac": prepare_script: ')
+    assert "build it into the image" in problem
+
+
 def test_a_fleet(tmp_path: Path) -> None:
     """A fleet is its controller, an account and a token; pools without sizes are warned about, and the URL may be long."""
     settings = read(tmp_path, **FLEET | {"orchard_url": "https://fleet.example:6120/v1/"})
