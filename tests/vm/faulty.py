@@ -49,7 +49,7 @@ class Host:
 
     def __init__(self, place: Path) -> None:
         self.place, self.home, self.state = place, place / "tart", place / "state"
-        self._before = _children()  # of other tests, such as a server that forks
+        self._strangers = psutil.Process().children()  # of other tests, such as a server that forks
         self.program = install(place / "bin")
         self.now: Callable[[], datetime] = utcnow
         self.ended: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
@@ -113,8 +113,9 @@ class Host:
 
     def _processes(self) -> list[psutil.Process]:
         """Return what we started, and what it started; what was orphaned is known by the directory it works in."""
-        ours = [p for p in _children() if p not in self._before and _argv(p)]
-        return ours + [p for p in psutil.process_iter() if self._is_guest(p)]
+        started = [p for p in psutil.Process().children() if p not in self._strangers]
+        ours = [*started, *(below for p in started for below in _below(p))]
+        return [p for p in ours if _argv(p)] + [p for p in psutil.process_iter() if self._is_guest(p)]
 
     def _is_guest(self, process: psutil.Process) -> bool:
         with suppress(psutil.Error):
@@ -122,8 +123,11 @@ class Host:
         return False
 
 
-def _children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
 
 
 def _argv(process: psutil.Process) -> list[str]:

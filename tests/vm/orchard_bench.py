@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from app.clock import utcnow
 from app.domain.pools import Names, Pool
@@ -62,6 +64,24 @@ class OrchardBench:
         made.on_end(lambda name, how: self.ended.put_nowait((name, how)))
         self.backends.append(made)
         return made
+
+    async def left(self) -> list[str]:
+        """Return the commands that still run in or with our directory, after a moment in which what was killed ends."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(3):
+                while self._commands():
+                    await asyncio.sleep(0.05)
+        return self._commands()
+
+    def _commands(self) -> list[str]:
+        """Return the commands that run in or with our directory."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                command = " ".join(process.cmdline())
+                if command and str(self.place) in f"{process.cwd()} {command}":
+                    found.append(command)
+        return found
 
     def trusting(self, certificate: Path | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(certificate) if certificate else None)

@@ -124,6 +124,29 @@ async def test_a_worker_that_is_lost(bench: OrchardBench) -> None:
     assert await end_of(bench) == (A, "worker_lost")
 
 
+async def some_turns(number: int) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["broken off on the way", "while a VM is removed"])
+async def test_a_shelf_that_is_taken_down(tmp_path: Path, *, removed: bool) -> None:
+    """No process of any VM outlives it."""
+    async with orchard_bench(tmp_path) as bench:
+        await bench.vms.start(A, spec())
+        await bench.vms.deliver(A, spec(), JIT)
+        if removed:
+            del bench.shelf.model.vms[A]
+            bench.shelf.model.pokes["mini1"].set()
+            await some_turns(10)
+        else:
+            closing = asyncio.create_task(bench.shelf.close())
+            await some_turns(50)
+            closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
+    assert await bench.left() == []
+
+
 async def test_who_is_not_let_in(bench: OrchardBench) -> None:
     """A wrong token and a missing role are refused alike, and said alike."""
     model = bench.shelf.model

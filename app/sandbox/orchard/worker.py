@@ -47,11 +47,10 @@ class ModelWorker:
         self._tart = str(tart)
         self._env = {"TART_HOME": str(home), "PATH": "/usr/bin:/bin"}
         self._locals: dict[str, Local] = {}
-        self._removing = 0
         self._poke = model.pokes.setdefault(record.name, asyncio.Event())
 
     async def run(self) -> None:
-        """Live until cancelled; then every VM is stopped."""
+        """Live until cancelled; then every VM is ended and removed."""
         self.model.workers[self.record.name] = self.record
         try:
             while True:
@@ -64,14 +63,13 @@ class ModelWorker:
                         await self._poke.wait()
                 self._poke.clear()
         finally:
-            for uid in list(self._locals):
-                await self._remove(uid)
+            await asyncio.gather(*(self._remove(uid) for uid in self._locals), return_exceptions=True)
 
     @property
     def is_tidying(self) -> bool:
         """Whether a VM is still here that the controller has forgotten."""
         known = {record.uid for record in self.model.vms.values()}
-        return bool(self._locals.keys() - known) or self._removing > 0
+        return bool(self._locals.keys() - known)
 
     def running(self, record: Record) -> bool:
         """Whether a command may be run in a VM."""
@@ -198,20 +196,24 @@ class ModelWorker:
             local.status, local.message = "failed", message
 
     async def _stop(self, local: Local) -> None:
-        await self._run("stop", local.record.local_name, "--timeout", POLITE)
-        if local.process is not None:
-            await local.process.end(signal.SIGKILL)
+        try:
+            await self._run("stop", local.record.local_name, "--timeout", POLITE)
+        finally:
+            if local.process is not None:
+                await local.process.end(signal.SIGKILL)
 
     async def _remove(self, uid: str) -> None:
-        local = self._locals.pop(uid)
-        self._removing += 1
+        """End a VM and remove it. Cancelled on the way, it runs no more, and is known until somebody removes it."""
+        local = self._locals[uid]
         tasks = [task for task in (local.work, *local.tasks) if task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._stop(local)
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            await self._stop(local)
         await self._run("delete", local.record.local_name)
-        self._removing -= 1
+        del self._locals[uid]
 
     async def _run(self, *argv: str) -> Result:
         return await run([self._tart, *argv], env=self._env, timeout=LONGEST, late=GUEST_SILENT)
