@@ -11,7 +11,21 @@ from typing import Annotated
 
 import typer
 
-from app.cli import config, demo, doctor, hold, image, jobs, runners, serve, service, setup, status, steer
+from app.cli import (
+    config,
+    demo,
+    doctor,
+    forecast,
+    hold,
+    image,
+    jobs,
+    runners,
+    serve,
+    service,
+    setup,
+    status,
+    steer,
+)
 from app.cli.client import Given
 
 program = typer.Typer(
@@ -24,6 +38,7 @@ program.command("setup")(setup.setup)
 program.command("serve")(serve.serve)
 program.command("demo")(demo.demo)
 program.command("doctor")(doctor.doctor)
+program.command("forecast")(forecast.forecast)
 program.command("status")(status.status)
 program.command("jobs")(jobs.jobs)
 program.command("why")(jobs.why)

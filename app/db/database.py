@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -62,6 +63,18 @@ def open_engine(path: Path, *, foreign_keys: bool = True) -> Engine:
     def _on_begin(connection: Connection) -> None:
         mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
         connection.exec_driver_sql(f"BEGIN {mode}")
+
+    return engine
+
+
+def open_to_read(path: Path) -> Engine:
+    """Open a database file that is there, beside a server that may use it; nothing in it can be changed."""
+    engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(dbapi: Any, _record: object) -> None:  # sqlite3's, untyped here
+        dbapi.execute("PRAGMA busy_timeout=2000")
+        dbapi.execute("PRAGMA trusted_schema=OFF")
 
     return engine
 

@@ -19,6 +19,7 @@ from app.clock import ClockMark
 from app.db import board
 from app.db.board import Board, Span, Statistics
 from app.db.database import Database
+from app.db.past import Ways, ended, ways
 from app.db.rows import (
     COOLDOWN,
     DELIVERY,
@@ -180,6 +181,10 @@ class Reader:
     async def statistics(self, *, until: datetime, spans: Sequence[Span]) -> list[Statistics]:
         """Return how it went in each of *spans* up to *until*."""
         return await self._db.read(lambda connection: board.statistics(connection, until=until, spans=spans))
+
+    async def past(self, *, since: datetime, runners: int) -> tuple[list[Job], Ways]:
+        """Return the jobs that ended since then, and the ways of so many of the latest runners, by name."""
+        return await self._db.read(lambda connection: (ended(connection, since), ways(connection, runners)))
 
     async def runners(self, *, live: bool, limit: int) -> list[Runner]:
         """Return up to *limit* runners, newest first; *live* leaves out those that are gone."""

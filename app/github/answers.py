@@ -160,6 +160,11 @@ def active_run(row: dict[str, Any]) -> ActiveRun:
 
 def jobs(rows: Iterable[dict[str, Any]], run: ActiveRun) -> tuple[WorkflowJobEvent, ...]:
     """Return the jobs of a run that are not over."""
+    return tuple(event for event in all_jobs(rows, run) if event.status is not JobStatus.COMPLETED)
+
+
+def all_jobs(rows: Iterable[dict[str, Any]], run: ActiveRun) -> tuple[WorkflowJobEvent, ...]:
+    """Return the jobs of a run."""
     home = {
         "full_name": run.full_name,
         "id": run.repository_id,
@@ -167,11 +172,7 @@ def jobs(rows: Iterable[dict[str, Any]], run: ActiveRun) -> tuple[WorkflowJobEve
         "owner": {"type": "Organization" if run.organization else "User"},
     }
     read = (job_event(row, home) for row in rows)
-    return tuple(
-        replace(event, source=Source.LOOK)
-        for event in read
-        if event is not None and event.status is not JobStatus.COMPLETED
-    )
+    return tuple(replace(event, source=Source.LOOK) for event in read if event is not None)
 
 
 def full_name(row: dict[str, Any]) -> str:

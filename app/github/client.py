@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,7 +18,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from githubkit.response import Response
 
-from app.domain.hearing import LogEntry
+from app.domain.hearing import FLOOR, LogEntry
 from app.domain.jobs import WorkflowJobEvent
 from app.domain.pools import Target
 from app.domain.world import Registration, RunnerGroup
@@ -31,6 +33,15 @@ from app.metrics import Metrics
 from app.ports import GitHubRefused, Minted, NotFound, Package, Release, Run
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastJobs:
+    """Jobs that are over, of how many runs, and whether those were all that was asked for."""
+
+    jobs: tuple[WorkflowJobEvent, ...]
+    runs: int
+    complete: bool
 
 
 class GitHubClient:
@@ -198,6 +209,38 @@ class GitHubClient:
 
         with self._metrics.github_call("queued_jobs"):
             return tuple(await self._read(target, f"list the queued jobs of {repository}", ask))
+
+    async def past_jobs(self, repository: str, *, since: date, most_runs: int) -> PastJobs:
+        """Return the jobs of a repository's runs that were made since a day and are over, newest first.
+
+        It ends early after *most_runs*, and where the quota falls so low that other questions would miss it.
+        """
+        target = Target.parse(repository)
+        found: list[WorkflowJobEvent] = []
+        with self._metrics.github_call("past_jobs"):
+            runs = await self._past_runs(target, since, most_runs + 1)
+            for read, run in enumerate(runs[:most_runs]):
+                if self.headroom(target) < FLOOR:
+                    return PastJobs(jobs=tuple(found), runs=read, complete=False)
+                found += await self._read(
+                    target,
+                    f"list the jobs of run {run.id} of {repository}",
+                    partial(routes.past_jobs_of, target=target, run=run),
+                )
+        return PastJobs(jobs=tuple(found), runs=min(len(runs), most_runs), complete=len(runs) <= most_runs)
+
+    async def _past_runs(self, target: Target, since: date, most: int) -> list[answers.ActiveRun]:
+        found: list[answers.ActiveRun] = []
+        while len(found) < most:
+            page = await self._read(
+                target,
+                f"list the runs of {target}",
+                partial(routes.past_runs, target=target, since=since, page=len(found) // routes.PAGE + 1),
+            )
+            found += page
+            if len(page) < routes.PAGE:
+                break
+        return found[:most]
 
     async def latest_runner(self, target: Target) -> Release:
         """Return the version of the actions runner that GitHub expects of a Mac, and when it was published."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import date
 from typing import Any
 
 from githubkit.response import Response
@@ -10,7 +11,7 @@ from githubkit.utils import UNSET, Unset
 
 from app.domain.jobs import WorkflowJobEvent
 from app.domain.pools import Target
-from app.github.answers import ActiveRun, active_run, full_name, jobs, listed, rows, total
+from app.github.answers import ActiveRun, active_run, all_jobs, full_name, jobs, listed, rows, total
 from app.github.session import Session
 
 PAGE = 100
@@ -174,6 +175,34 @@ async def jobs_of(github: Session, target: Target, run: ActiveRun) -> list[Workf
         lambda page: jobs(rows(page, "jobs"), run),
     )
     return [job for page in pages for job in page]
+
+
+async def past_runs(github: Session, target: Target, since: date, page: int) -> list[ActiveRun]:
+    """List one page of the runs that were made since a day and are over, newest first."""
+    answer = await github.rest.actions.async_list_workflow_runs_for_repo(
+        target.owner,
+        target.repository or "",
+        status="completed",
+        created=f">={since:%Y-%m-%d}",
+        exclude_pull_requests=True,
+        per_page=PAGE,
+        page=page,
+    )
+    return [active_run(row) for row in rows(answer, "workflow_runs")]
+
+
+async def past_jobs_of(github: Session, target: Target, run: ActiveRun) -> list[WorkflowJobEvent]:
+    """List the jobs of all attempts of a run that is over."""
+    pages = github.rest.paginate(
+        github.rest.actions.async_list_jobs_for_workflow_run,
+        lambda page: rows(page, "jobs"),
+        target.owner,
+        target.repository or "",
+        run.id,
+        filter_="all",
+        per_page=PAGE,
+    )
+    return list(all_jobs([row async for row in pages], run))
 
 
 async def downloads(github: Session, target: Target) -> Answer:

@@ -1,0 +1,399 @@
+"""A history once more, through the plan that decides in earnest, on a clock that jumps from event to event.
+
+Jobs come when they came and run as long as they ran; VMs, GitHub and everything between take the times they are said to
+take, and nothing fails. What becomes of it is up to :func:`app.domain.plan.plan`, which is asked after every event as the
+reconciler asks it, of a World in which every look is up to date. A pass that nothing could come of is left out.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from heapq import heappop, heappush
+from itertools import count, islice
+from typing import Any
+
+from app.domain import actions as do
+from app.domain.jobs import Job
+from app.domain.looks import SETTLED
+from app.domain.plan import plan
+from app.domain.pools import Names, Target
+from app.domain.runners import Runner, RunnerState, advance
+from app.domain.world import (
+    VM,
+    Demand,
+    GroupLook,
+    Head,
+    HostLook,
+    Registration,
+    RegistrationsLook,
+    RunnerGroup,
+    VMState,
+    World,
+)
+from app.forecast.github import Assignment, Queue, Queued
+from app.forecast.history import History, PastJob
+from app.forecast.outcome import Goal, Outcome, Setup
+from app.forecast.timings import Timings
+
+ALWAYS = datetime(9999, 1, 1, tzinfo=UTC)  # of looks that do not age
+ASK = timedelta(seconds=0.3)  # for GitHub's answer about a job
+BELL = timedelta(seconds=5)  # between two passes while only time changes anything
+STANDING = frozenset({RunnerState.READY, RunnerState.REGISTERED, RunnerState.IDLE})
+NAMES = Names("forecast")
+
+
+def replay(history: History, setup: Setup, timings: Timings, *, goal: Goal | None = None) -> Outcome | None:
+    """Return how *history* goes with *setup*; None once it cannot meet *goal* any more, where there is one."""
+    return _Replay(history, setup, timings, goal).run()
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is counted on the way."""
+
+    waits: list[timedelta] = field(default_factory=list)
+    given_up: list[timedelta] = field(default_factory=list)
+    launches: int = 0
+    vm_time: timedelta = timedelta(0)
+    job_time: timedelta = timedelta(0)
+
+
+class _Replay:
+    """One run of it."""
+
+    def __init__(self, history: History, setup: Setup, timings: Timings, goal: Goal | None) -> None:
+        self._history, self._setup, self._timings, self._goal = history, setup, timings, goal
+        self._begun = self._now = history.jobs[0].job.queued_at if history.jobs else ALWAYS
+        self._events: list[tuple[datetime, int, Callable[[], None]]] = []
+        self._order = count()
+        self._slots = tuple(str(n + 1) for n in range(setup.places))
+        self._groups = _groups(history)
+        self._github = Assignment()
+        self._heard: dict[tuple[str, str], Queue] = {}  # not started, by pool and repository
+        self._demand: dict[tuple[str, str], Demand] = {}  # of those, as far as it is counted
+        self._queued: dict[int, Queued] = {}
+        self._heard_at = self._begun  # when a webhook last came
+        self._runners: dict[str, Runner] = {}
+        self._work: dict[str, Job] = {}
+        self._ended: dict[str, str] = {}
+        self._in_hand: set[str] = set()
+        self._host: HostLook | None = None  # None: VMs came or went since
+        self._images = frozenset(pool.image for pool in history.pools)
+        self._bell_rung_at: datetime | None = None  # when it next does
+        self._tally = _Tally()
+        self._late = 0
+        self._may_be_late = int(len(history.jobs) * (1 - goal.share) + 1e-9) if goal else 0
+
+    def run(self) -> Outcome | None:
+        """Let everything happen."""
+        coming = iter(self._history.jobs)
+        self._next_arrival(coming)
+        while self._events:
+            self._now, _, happen = heappop(self._events)
+            happen()
+            if self._goal is not None and self._late > self._may_be_late:
+                return None
+        tally = self._tally
+        return Outcome(
+            setup=self._setup,
+            waits=tuple(sorted(tally.waits)),
+            given_up=tuple(sorted(tally.given_up)),
+            launches=tally.launches,
+            span=self._now - self._begun,
+            vm_time=tally.vm_time,
+            job_time=tally.job_time,
+        )
+
+    def _at(self, when: datetime, happen: Callable[[], None]) -> None:
+        heappush(self._events, (when, next(self._order), happen))
+
+    def _after(self, span: timedelta, happen: Callable[[], None]) -> None:
+        self._at(self._now + span, happen)
+
+    # -- jobs ------------------------------------------------------------------------------------
+
+    def _next_arrival(self, coming: Iterator[PastJob]) -> None:
+        past = next(coming, None)
+        if past is not None:
+            self._at(past.job.queued_at, partial(self._arrive, past, coming))
+
+    def _arrive(self, past: PastJob, coming: Iterator[PastJob]) -> None:
+        self._next_arrival(coming)
+        self._queued[past.job.id] = queued = Queued(past)
+        self._github.queue(queued)
+        self._match()
+        if past.given_up:
+            self._after(past.lasts, partial(self._give_up, queued))
+        self._after(self._timings.hear, partial(self._hear, queued))
+
+    def _hear(self, queued: Queued) -> None:
+        job, self._heard_at = queued.past.job, self._now
+        if job.id in self._queued:
+            key = queued.past.pool.name, job.repository
+            self._heard.setdefault(key, OrderedDict())[job.id] = queued
+            self._count(key)
+            self._turn()
+
+    def _count(self, key: tuple[str, str]) -> None:
+        """Count a class anew; only its heads are looked at."""
+        queue = self._heard[key]
+        heads = tuple(map(self._head, islice(queue.values(), len(self._slots))))
+        if not heads:
+            self._demand.pop(key, None)
+            return
+        job = next(iter(queue.values())).past.job
+        self._demand[key] = Demand(
+            pool=key[0],
+            repository=key[1],
+            organization=job.organization,
+            private=job.private,
+            count=len(queue),
+            heads=heads,
+        )
+
+    def _head(self, queued: Queued) -> Head:
+        job = queued.past.job
+        return Head(
+            id=job.id,
+            queued_at=job.queued_at,
+            received_at=job.queued_at + self._timings.hear,
+            checked_at=queued.checked_at,
+            fork=False,
+        )
+
+    def _leave(self, queued: Queued) -> None:
+        """Take a job that starts, or is given up, out of every queue."""
+        job = queued.past.job
+        del self._queued[job.id]
+        key = queued.past.pool.name, job.repository
+        heard = self._heard.get(key)
+        if heard is not None and heard.pop(job.id, None) is not None:
+            self._count(key)
+
+    def _give_up(self, queued: Queued) -> None:
+        if queued.past.job.id not in self._queued:
+            return  # it runs by now, and ends with its run
+        self._leave(queued)
+        self._github.withdraw(queued)
+        runner = self._runners.get(queued.runner or "")
+        if runner is not None:
+            self._github.idle[runner.name] = runner
+            self._match()
+        self._note_wait(self._tally.given_up, queued)
+        self._turn()
+
+    def _note_wait(self, waits: list[timedelta], queued: Queued) -> None:
+        wait = self._now - queued.past.job.queued_at
+        waits.append(wait)
+        self._late += self._goal is not None and wait > self._goal.within
+
+    # -- runners ---------------------------------------------------------------------------------
+
+    def _match(self) -> None:
+        for queued, runner in self._github.match():
+            self._after(self._timings.pick_up, partial(self._pick_up, queued, runner.name))
+
+    def _pick_up(self, queued: Queued, name: str) -> None:
+        if queued.runner != name or queued.past.job.id not in self._queued:
+            return
+        past = queued.past
+        self._leave(queued)
+        self._note_wait(self._tally.waits, queued)
+        self._work[name] = past.job
+        end = past.job.queued_at + past.lasts if past.given_up else self._now + past.lasts
+        limit = self._now + past.pool.job_timeout
+        if end > limit:
+            self._at(limit, self._pass)
+        self._at(end, partial(self._finish, name))
+        self._turn()
+
+    def _finish(self, name: str) -> None:
+        runner = self._runners.get(name)
+        if runner is not None and runner.state is RunnerState.BUSY:
+            self._ended[name] = "guest_powered_off"
+            self._turn()
+
+    def _booted(self, name: str) -> None:
+        key = f"boot:{name}"
+        if key in self._in_hand:
+            self._in_hand.discard(key)
+            self._move(name, RunnerState.READY, "guest_answers")
+            self._turn()
+
+    def _online(self, name: str) -> None:
+        self._in_hand.discard(name)
+        self._github.idle[name] = self._runners[name]
+        self._match()
+        if name in self._github.idle:
+            self._turn()
+
+    def _gone(self, name: str) -> None:
+        runner = self._runners.pop(name)
+        self._in_hand.discard(name)
+        self._work.pop(name, None)
+        self._ended.pop(name, None)
+        self._host = None
+        self._tally.vm_time += self._now - runner.created_at
+        self._turn()
+
+    def _move(self, name: str, to: RunnerState, reason: str, **changes: Any) -> None:
+        moved = advance(self._runners[name], to, at=self._now, reason=reason)
+        self._runners[name] = replace(moved, **changes) if changes else moved
+
+    # -- passes ----------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Make a pass, where anything could come of it."""
+        if self._is_open():
+            self._pass()
+
+    def _is_open(self) -> bool:
+        """Whether a place is free for a job that waits, or something is to be decided about a runner."""
+        may_claim = len(self._runners) < len(self._slots) and bool(self._demand)
+        return may_claim or any(not self._is_settled(runner) for runner in self._runners.values())
+
+    def _is_settled(self, runner: Runner) -> bool:
+        """Whether a runner works, or is being removed: nothing is decided about it until that is over."""
+        if runner.state is RunnerState.BUSY:
+            return runner.name not in self._ended
+        return runner.state is RunnerState.STOPPING
+
+    def _pass(self) -> None:
+        changed = True
+        while changed:
+            actions = plan(self._world(), now=self._now)
+            done = [self._perform(action) for action in actions]
+            changed = any(done) and self._is_open()
+        self._set_bell()
+
+    def _set_bell(self) -> None:
+        """Ring after a while where a runner may wait too long."""
+        waits = any(
+            runner.state in STANDING and name not in self._in_hand and name not in self._work
+            for name, runner in self._runners.items()
+        )
+        if waits and (self._bell_rung_at is None or self._bell_rung_at <= self._now):
+            self._bell_rung_at = self._now + BELL
+            self._at(self._bell_rung_at, self._turn)
+
+    def _perform(self, action: do.Action) -> bool:
+        """Let what the plan says happen; True where it changes something at once, so that another pass follows."""
+        match action:
+            case do.Claim():
+                self._claim(action)
+            case do.Boot(runner):
+                self._move(runner.name, RunnerState.BOOTING, "launch")
+                self._in_hand.add(action.key)
+                self._after(self._timings.boot, partial(self._booted, runner.name))
+                if self._now < self._heard_at + SETTLED:
+                    self._at(self._heard_at + SETTLED, self._turn)  # its job can be asked about from then on
+                return False
+            case do.Mint(runner):
+                self._move(runner.name, RunnerState.REGISTERED, action.reason, target=action.target)
+                self._in_hand.add(runner.name)
+                self._after(self._timings.register, partial(self._online, runner.name))
+                return False
+            case do.Note(runner):
+                self._move(runner.name, action.to, action.reason, job_id=action.job_id)
+            case do.Stop(runner) | do.Retire(runner):
+                self._stop(runner, action.reason)
+                return False
+            case do.CheckJob(job_id):
+                self._in_hand.add(action.key)
+                self._after(ASK, partial(self._answer, job_id, action.key))
+                return False
+            case _:
+                return False  # the rest is about looks, images, operators and leftovers, of which there are none here
+        return True
+
+    def _claim(self, action: do.Claim) -> None:
+        pool = next(pool for pool in self._history.pools if pool.name == action.pool)
+        self._tally.launches += 1
+        name = f"{pool.name}-{self._tally.launches}"
+        self._host = None
+        self._runners[name] = Runner(
+            name=name,
+            slot=action.slot,
+            spec=pool,
+            state=RunnerState.CLAIMED,
+            since=self._now,
+            created_at=self._now,
+            delivered=True,
+            deregistered=True,
+        )
+
+    def _stop(self, runner: Runner, reason: str) -> None:
+        """Tear a runner down, unless GitHub gave it a job a moment ago and so keeps it.
+
+        What follows a stop is the removal, whatever else there is: the plan is not asked for it.
+        """
+        given = runner.target is not None and runner.name not in self._github.idle
+        if given and runner.name not in self._work:
+            return
+        if runner.state is RunnerState.BUSY:
+            self._tally.job_time += self._now - runner.since
+        self._github.idle.pop(runner.name, None)
+        self._in_hand.discard(f"boot:{runner.name}")
+        self._move(runner.name, RunnerState.STOPPING, reason)
+        self._in_hand.add(runner.name)
+        self._after(self._timings.end, partial(self._gone, runner.name))
+
+    def _answer(self, job_id: int, key: str) -> None:
+        self._in_hand.discard(key)
+        queued = self._queued.get(job_id)
+        if queued is None:
+            return
+        queued.checked_at = self._now
+        group = queued.past.pool.name, queued.past.job.repository
+        if job_id in self._heard.get(group, {}):
+            self._count(group)
+        if any(runner.state is RunnerState.READY for runner in self._runners.values()):
+            self._turn()
+
+    def _world(self) -> World:
+        return World(
+            names=NAMES,
+            pools=self._history.pools,
+            slots=self._slots,
+            demand=tuple(self._demand.values()),
+            runners=tuple(self._runners.values()),
+            work=self._work,
+            host=self._look_at_host(),
+            ended=self._ended,
+            registrations=self._look_at_registrations(),
+            groups=self._groups,
+            in_hand=frozenset(self._in_hand),
+        )
+
+    def _look_at_host(self) -> HostLook:
+        if self._host is None:
+            vms = tuple(VM(name=name, state=VMState.RUNNING) for name in self._runners)
+            self._host = HostLook(at=ALWAYS, vms=vms, free_disk_gb=1000.0, images=self._images)
+        return self._host
+
+    def _look_at_registrations(self) -> dict[Target, RegistrationsLook]:
+        """List runners only where one is online without a job: of others what GitHub lists changes nothing."""
+        looks = {}
+        for target in {runner.target for runner in self._github.idle.values() if runner.target}:
+            listed = tuple(
+                Registration(id=0, name=name, online=name in self._github.idle, busy=False)
+                for name, runner in self._runners.items()
+                if runner.target == target
+            )
+            looks[target] = RegistrationsLook(at=ALWAYS, registrations=listed)
+        return looks
+
+
+def _groups(history: History) -> dict[tuple[str, str | None], GroupLook]:
+    """Return the runner groups of all organizations, each as its pools need it."""
+    group = RunnerGroup(id=1, name="Default", visibility="all", allows_public=True)
+    owners = {past.job.repository.partition("/")[0] for past in history.jobs if past.job.organization}
+    return {
+        (owner, pool.runner_group): GroupLook(at=ALWAYS, group=group)
+        for owner in owners
+        for pool in history.pools
+    }

@@ -1,0 +1,66 @@
+"""How long what CiderMill waits for takes: measured in its own history, given, or stated defaults.
+
+The defaults are those of a Mac mini with an image that holds the runner: a cold boot takes 12 to 15 s and a clone 0.1 s,
+registering 0.7 s, and a job starts some 2 s after its runner is online. What is measured are medians.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from statistics import median
+
+from app.domain.jobs import Job
+from app.domain.runners import RunnerState
+
+FEW = 5  # fewer are no measurement
+Way = Mapping[RunnerState, datetime]  # when a runner entered each of its states
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """One length for each stage of a job's way."""
+
+    hear: timedelta = timedelta(seconds=1)  # GitHub queues a job → its webhook is here
+    boot: timedelta = timedelta(seconds=13.6)  # the launch starts → the guest answers
+    register: timedelta = timedelta(seconds=0.7)  # the guest answers → its runner is online
+    pick_up: timedelta = timedelta(seconds=2)  # a job and an online runner → the job starts
+    end: timedelta = timedelta(seconds=5)  # the job is over → its VM is gone and the slot is free
+
+
+NAMES = tuple(field.name for field in fields(Timings))
+
+
+def measured(
+    timings: Timings, jobs: Iterable[Job], ways: Mapping[str, Way]
+) -> tuple[Timings, frozenset[str]]:
+    """Return *timings* with what a history shows in place of it, and the names of what that is.
+
+    *ways* are runners by name. Registering is not told apart from what follows it: its length is taken as it is.
+    """
+    found: dict[str, list[timedelta]] = {"hear": [], "boot": [], "pick_up": [], "end": []}
+    for way in ways.values():
+        _note(found["boot"], way, RunnerState.BOOTING, RunnerState.READY)
+    for job in jobs:
+        way = ways.get(job.runner or "")
+        if way is None:
+            continue  # not a runner of ours
+        found["hear"].append(job.received_at - job.queued_at)
+        registered, gone = way.get(RunnerState.REGISTERED), way.get(RunnerState.GONE)
+        if registered is not None and job.started_at is not None and job.queued_at <= registered:
+            found["pick_up"].append(job.started_at - registered - timings.register)
+        if gone is not None and job.completed_at is not None:
+            found["end"].append(gone - job.completed_at)
+    medians = {name: _median(spans) for name, spans in found.items() if len(spans) >= FEW}
+    return replace(timings, **medians), frozenset(medians)
+
+
+def _note(spans: list[timedelta], way: Way, one: RunnerState, other: RunnerState) -> None:
+    if one in way and other in way:
+        spans.append(way[other] - way[one])
+
+
+def _median(spans: list[timedelta]) -> timedelta:
+    seconds: Callable[[timedelta], float] = timedelta.total_seconds
+    return timedelta(seconds=round(max(0.0, median(map(seconds, spans))), 3))

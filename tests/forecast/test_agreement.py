@@ -1,0 +1,107 @@
+"""A forecast agrees with what really happened: the same jobs through the sandbox and through a replay.
+
+Bounds: the mean wait and that of half of the jobs differ by less than a tenth and two seconds; that of nine in ten by less than
+a third and two seconds, since the sandbox's GitHub hands out waiting jobs by chance and the forecast the oldest first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from app.clock import utcnow
+from app.db.reader import Reader
+from app.domain.jobs import Job, JobStatus
+from app.domain.pools import Pool, pool_for
+from app.forecast.history import history
+from app.forecast.outcome import Setup
+from app.forecast.replay import replay
+from app.forecast.sources import own
+from app.forecast.timings import Timings, Way, measured
+from app.sandbox.outside import IMAGE, outside
+from app.sandbox.server import Server
+from tests.builders import a_pool
+from tests.test_reconcile import a_site, queue
+
+CONFIG = f"""\
+slots = 2
+host_name = "mini"
+min_free_disk_gb = 0
+
+[[pool]]
+name = "mac"
+labels = ["mac"]
+image = "{IMAGE}"
+repositories = ["acme/*"]
+"""
+LABELS = ("self-hosted", "mac")
+
+
+def assert_agreement(jobs: Sequence[Job], ways: dict[str, Way], pool: Pool) -> None:
+    timings, found = measured(Timings(), jobs, ways)
+    assert found == {"hear", "boot", "pick_up", "end"}
+    outcome = replay(history(jobs, [pool]), Setup(), timings)
+    assert outcome is not None
+    real = sorted((job.started_at - job.queued_at).total_seconds() for job in jobs if job.started_at)
+    told = [wait.total_seconds() for wait in outcome.waits]
+    assert len(told) == len(real) == len(jobs)
+    rank = {share: int(len(jobs) * share) for share in (0.5, 0.9)}
+    bounds = [
+        (fmean(told), fmean(real), 0.1),
+        (told[rank[0.5]], real[rank[0.5]], 0.1),
+        (told[rank[0.9]], real[rank[0.9]], 0.33),
+    ]
+    for one, other, share in bounds:
+        assert one == pytest.approx(other, abs=2.0 + share * other), bounds
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    "jobs", [pytest.param(16, id="some"), pytest.param(150, id="many", marks=pytest.mark.long)]
+)
+async def test_on_virtual_time(tmp_path: Path, jobs: int) -> None:
+    """Bursts and lulls, on the real reconciler, its database and the sandbox's GitHub."""
+    chance = random.Random(jobs)
+    async with a_site(tmp_path) as site:
+        site.start()
+        left = jobs
+        while left:
+            for _ in range(min(left, chance.choice((1, 1, 2, 5)))):
+                queue(site, chance.choice(("acme/app", "acme/lib")), seconds=chance.uniform(5, 120))
+                left -= 1
+            await site.pass_time(chance.uniform(10, 180))
+        await site.until(site.is_drained, within=20_000)
+        past, ways = await Reader(site.database).past(
+            since=datetime.min.replace(tzinfo=utcnow().tzinfo), runners=1000
+        )
+    assert_agreement(past, {**ways}, a_pool())
+
+
+@pytest.mark.parametrize(
+    "jobs", [pytest.param(8, id="short"), pytest.param(40, id="longer", marks=pytest.mark.long)]
+)
+@pytest.mark.timeout(300)
+async def test_on_the_real_server(jobs: int) -> None:
+    """The server as a process, with the simulated tart, in real time; the database is read beside it."""
+    chance = random.Random(jobs)
+    begun = utcnow() - timedelta(minutes=1)
+    async with outside(1) as (model, api_url, place), Server(place, api_url, model, CONFIG) as server:
+        model.point_hook(f"{server.url}/webhooks/github")
+        made = []
+        for _ in range(jobs):
+            made.append(model.queue("acme/app", labels=LABELS, seconds=chance.uniform(1.0, 3.0)))
+            await asyncio.sleep(chance.uniform(0.0, 2.0))
+        while any(job.status != "completed" for job in made) or server.vms() != [IMAGE]:
+            await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)  # the last transition is written
+        read = await own(place / "state", begun)
+    assert all(job.status is JobStatus.COMPLETED for job in read.jobs)
+    pool = a_pool(image=IMAGE)
+    assert pool_for(LABELS, "acme/app", [pool]) is pool
+    assert_agreement(read.jobs, read.ways, pool)
