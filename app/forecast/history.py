@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from app.domain.jobs import Job, JobStatus
-from app.domain.pools import DEFAULT_LABELS, Pool, pool_for
+from app.domain.pools import Pool, pool_for
 
+USUAL = ("self-hosted", "macOS", "ARM64")
 SKIPPED = "skipped"  # its `if` was false: it never waited for a runner
 EVERY_MAC = (
     "macos"  # how the labels begin that ask for a Mac, GitHub's own (macos-15) and a runner's of one's own
@@ -71,7 +72,7 @@ def pool_of_labels(jobs: Iterable[Job], wanted: Sequence[str]) -> Pool:
     labels = {label.casefold(): label for one in sorted(asked) if _is_meant(one, wanted) for label in one}
     return Pool(
         name="forecast",
-        labels=tuple(labels.values()) or tuple(wanted) or DEFAULT_LABELS,
+        labels=tuple(labels.values()) or tuple(wanted) or USUAL,
         image="forecast",
         repositories=("*",),
         default_labels=False,

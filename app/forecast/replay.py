@@ -20,13 +20,14 @@ from app.domain import actions as do
 from app.domain.jobs import Job
 from app.domain.looks import SETTLED
 from app.domain.plan import plan
-from app.domain.pools import Names, Target
+from app.domain.pools import MACOS_VM, Names, Target
 from app.domain.runners import Runner, RunnerState, advance
 from app.domain.world import (
     VM,
     Demand,
     GroupLook,
     Head,
+    Host,
     HostLook,
     Registration,
     RegistrationsLook,
@@ -70,7 +71,7 @@ class _Replay:
         self._begun = self._now = history.jobs[0].job.queued_at if history.jobs else ALWAYS
         self._events: list[tuple[datetime, int, Callable[[], None]]] = []
         self._order = count()
-        self._slots = tuple(str(n + 1) for n in range(setup.places))
+        self._hosts = (Host(room={MACOS_VM: setup.places}),)
         self._groups = _groups(history)
         self._github = Assignment()
         self._heard: dict[tuple[str, str], Queue] = {}  # not started, by pool and repository
@@ -141,7 +142,7 @@ class _Replay:
     def _count(self, key: tuple[str, str]) -> None:
         """Count a class anew; only its heads are looked at."""
         queue = self._heard[key]
-        heads = tuple(map(self._head, islice(queue.values(), len(self._slots))))
+        heads = tuple(map(self._head, islice(queue.values(), self._setup.places)))
         if not heads:
             self._demand.pop(key, None)
             return
@@ -253,7 +254,7 @@ class _Replay:
 
     def _is_open(self) -> bool:
         """Whether a place is free for a job that waits, or something is to be decided about a runner."""
-        may_claim = len(self._runners) < len(self._slots) and bool(self._demand)
+        may_claim = len(self._runners) < self._setup.places and bool(self._demand)
         return may_claim or any(not self._is_settled(runner) for runner in self._runners.values())
 
     def _is_settled(self, runner: Runner) -> bool:
@@ -358,7 +359,6 @@ class _Replay:
         return World(
             names=NAMES,
             pools=self._history.pools,
-            slots=self._slots,
             demand=tuple(self._demand.values()),
             runners=tuple(self._runners.values()),
             work=self._work,
@@ -371,8 +371,10 @@ class _Replay:
 
     def _look_at_host(self) -> HostLook:
         if self._host is None:
-            vms = tuple(VM(name=name, state=VMState.RUNNING) for name in self._runners)
-            self._host = HostLook(at=ALWAYS, vms=vms, free_disk_gb=1000.0, images=self._images)
+            vms = tuple(VM(name=name, state=VMState.RUNNING, takes={MACOS_VM: 1}) for name in self._runners)
+            self._host = HostLook(
+                at=ALWAYS, vms=vms, hosts=self._hosts, free_disk_gb=1000.0, images=self._images
+            )
         return self._host
 
     def _look_at_registrations(self) -> dict[Target, RegistrationsLook]:

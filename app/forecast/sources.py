@@ -67,6 +67,7 @@ class Access:
     api_url: str = "https://api.github.com"
     ca_path: Path | None = None
     api_version: str = "2026-03-10"
+    downloads: Path = Path()  # nothing is downloaded
 
 
 def access_of(settings: Settings) -> Access:
@@ -92,6 +93,7 @@ async def at_github(repository: str, since: datetime, access: Access) -> Read:
             api_url=access.api_url,
             ca_path=access.ca_path,
             api_version=access.api_version,
+            downloads=access.downloads,
             metrics=Metrics(),
             clock=time.monotonic,
         ) as github:

@@ -43,9 +43,9 @@ def measured(
     for way in ways.values():
         _note(found["boot"], way, RunnerState.BOOTING, RunnerState.READY)
     for job in jobs:
-        way = ways.get(job.runner or "")
-        if way is None:
-            continue  # not a runner of ours
+        if job.runner is None or job.runner not in ways:
+            continue  # it ran on no runner of ours
+        way = ways[job.runner]
         found["hear"].append(job.received_at - job.queued_at)
         registered, gone = way.get(RunnerState.REGISTERED), way.get(RunnerState.GONE)
         if registered is not None and job.started_at is not None and job.queued_at <= registered:
