@@ -55,6 +55,11 @@ class Line:
         """Where the runners of waiting jobs will register."""
         return frozenset(found.target for _, _, found in self._groups)
 
+    @property
+    def is_served(self) -> bool:
+        """Whether every unit of demand that has a target is handed out."""
+        return not any(self._left(g) for g in range(len(self._groups)))
+
     def _join(self, demand: Demand) -> None:
         pool = self._world.pool(demand.pool)
         if pool is None:
@@ -95,7 +100,7 @@ class Line:
 
     def someone_else_waits(self, runner: Runner, launchable: frozenset[str]) -> bool:
         """Whether a job that *runner* cannot serve, but a new one could, still waits for a slot."""
-        return any(
+        return bool(launchable) and any(
             self._left(g)
             and pool.name in launchable
             and not (

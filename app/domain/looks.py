@@ -22,9 +22,11 @@ HOST_ACTIVE = timedelta(
     seconds=10
 )  # while something runs or waits; the end of a VM is reported at once anyway
 HOST_QUIET = timedelta(seconds=60)
-LISTED_COMING = timedelta(seconds=10)  # a runner is about to come online
-LISTED_IDLE = timedelta(seconds=30)
-LISTED_BUSY = timedelta(seconds=60)
+LISTED = {
+    RunnerState.REGISTERED: timedelta(seconds=10),  # it is about to come online
+    RunnerState.IDLE: timedelta(seconds=30),
+    RunnerState.BUSY: timedelta(seconds=60),
+}
 LISTED_QUIET = timedelta(minutes=30)  # nothing of ours there: only the sweep looks
 LISTED_ORPHANS = timedelta(seconds=60)  # for the second look that a sweep needs
 JOB_CHECK = timedelta(minutes=10)  # a waiting job may have ended without a webhook
@@ -69,10 +71,8 @@ def _registrations(world: World, now: datetime) -> Iterator[Look]:
     wanted: dict[Target, timedelta] = dict.fromkeys(sorted(world.known_targets, key=str), LISTED_QUIET)
     for runner in world.live:
         if runner.target is not None and runner.state in AT_GITHUB:
-            interval = {RunnerState.REGISTERED: LISTED_COMING, RunnerState.IDLE: LISTED_IDLE}.get(
-                runner.state, LISTED_BUSY
-            )
-            wanted[runner.target] = min(wanted.get(runner.target, LISTED_QUIET), interval)
+            interval = min(LISTED[runner.state], wanted.get(runner.target, LISTED_QUIET))
+            wanted[runner.target] = interval
     orphans = orphan_keys(world)
     for target, interval in wanted.items():
         look = world.registrations.get(target)
@@ -109,6 +109,9 @@ def asking_at(world: World, line: Line) -> Target | None:
 
 def _release(world: World, line: Line, now: datetime) -> Iterator[Look]:
     # Without a version to compare with there is nothing to ask for.
-    asked, target = world.released_at, asking_at(world, line)
-    if world.versions and target and (asked is None or not asked <= now < asked + RELEASE_LASTS):
+    asked = world.released_at
+    if not world.versions or (asked is not None and asked <= now < asked + RELEASE_LASTS):
+        return
+    target = asking_at(world, line)
+    if target is not None:
         yield LookAtRelease(target)

@@ -6,8 +6,8 @@ VMs with a name of ours that no live runner owns.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
+from copy import copy
 from itertools import count
 
 from app.domain.pools import Pool, host_of, slot_name
@@ -24,6 +24,8 @@ def warnings(world: World) -> Iterator[str]:
 def reseated(world: World) -> dict[str, str]:
     """Return the slots of runners whose VM is on another host than their slot: whoever has the hosts chose it."""
     placed = {vm.name: vm.host for vm in world.host.vms if vm.host} if world.host else {}
+    if not placed:
+        return {}
     moved = [r for r in world.live if placed.get(r.name, host_of(r.slot)) != host_of(r.slot)]
     held = {runner.slot for runner in world.live} - {runner.slot for runner in moved}
     slots: dict[str, str] = {}
@@ -35,10 +37,10 @@ def reseated(world: World) -> dict[str, str]:
 
 def suits(pool: Pool, host: Host, room: Mapping[str, int] | None = None) -> bool:
     """Whether a host can run a VM of *pool* in the *room* that is left there; None: were nothing else on it."""
-    if any(host.traits.get(trait) != value for trait, value in pool.wants.items()):
-        return False
     left = host.room if room is None else room
-    return all(left.get(what, 0) >= amount for what, amount in pool.takes.items())
+    if any(left.get(what, 0) < amount for what, amount in pool.takes.items()):
+        return False
+    return all(host.traits.get(trait) == value for trait, value in pool.wants.items())
 
 
 def _next_free(host: str, held: set[str]) -> str:
@@ -51,16 +53,24 @@ class Room:
     def __init__(self, world: World) -> None:
         hosts = world.host.hosts if world.host else ()
         vms = world.host.vms if world.host else ()
-        live = {runner.name for runner in world.live}
+        live = world.live
+        names = {runner.name for runner in live}
         self._hosts = tuple(host for host in hosts if not host.closed)
-        self._left = {host.name: Counter(host.room) for host in hosts}
+        self._left = {host.name: dict(host.room) for host in hosts}
         self._held: set[str] = set()
-        self._ours: Counter[str] = Counter()
+        self._ours = dict.fromkeys(self._left, 0)
         for vm in vms:
-            if vm.name not in live:
+            if vm.name not in names:
                 self._subtract(vm.host, vm.takes)
-        for runner in world.live:
+        for runner in live:
             self.take(runner.slot, runner.spec)
+
+    def copy(self) -> Room:
+        """Return the same room, to be handed out apart from this."""
+        twin = copy(self)
+        twin._left = {host: dict(left) for host, left in self._left.items()}
+        twin._held, twin._ours = set(self._held), dict(self._ours)
+        return twin
 
     def slot_for(self, pool: Pool) -> str | None:
         """Return the slot that the next VM of *pool* would take; None: there is no room for it."""
@@ -71,7 +81,7 @@ class Room:
         """Take note that a VM of *pool* holds *slot*."""
         host = host_of(slot)
         self._held.add(slot)
-        self._ours[host] += 1
+        self._ours[host] = self._ours.get(host, 0) + 1
         self._subtract(host, pool.takes)
 
     def _fits(self, pool: Pool, host: Host) -> bool:
@@ -80,5 +90,7 @@ class Room:
         return suits(pool, host, self._left[host.name])
 
     def _subtract(self, host: str, taken: Mapping[str, int]) -> None:
-        if host in self._left:
-            self._left[host].subtract(taken)
+        left = self._left.get(host)
+        if left is not None:
+            for what, amount in taken.items():
+                left[what] = left.get(what, 0) - amount

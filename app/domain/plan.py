@@ -7,7 +7,6 @@ looks that are due.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from datetime import datetime, timedelta
 
 from app.domain import images, preparation
@@ -16,7 +15,7 @@ from app.domain.lifecycle import Case, needs_unit, review, side_check
 from app.domain.line import Line, Unit
 from app.domain.looks import LATE_ARRIVAL, asking_at, due
 from app.domain.places import Room, reseated
-from app.domain.pools import Pool
+from app.domain.pools import Pool, Target
 from app.domain.runners import COMING, Purpose, Runner, RunnerState
 from app.domain.sweep import sweep
 from app.domain.world import Cooldown, World
@@ -41,8 +40,10 @@ def plan(world: World, *, now: datetime) -> list[Action]:
     line = Line(world, now)
     units = supply(world, line, now)
     room = Room(world)
-    claims = _claims(world, line, room, now)
-    wanting = frozenset(name for name in launchable(world, now) if _slot_for(name, world, room) is None)
+    asking = asking_at(world, line)
+    pools = frozenset() if line.is_served else launchable(world, now)
+    claims = _claims(world, line, room, pools, asking, now)
+    wanting = frozenset(name for name in pools if _slot_for(name, world, room) is None)
     cases = [
         Case(
             runner=runner,
@@ -50,7 +51,7 @@ def plan(world: World, *, now: datetime) -> list[Action]:
             now=now,
             unit=units.get(runner.name),
             pressed=line.someone_else_waits(runner, wanting),
-            asking=asking_at(world, line),
+            asking=asking,
         )
         for runner in world.runners
     ]
@@ -91,22 +92,23 @@ def launchable(world: World, now: datetime) -> frozenset[str]:
     return frozenset(pool.name for pool in world.pools if pool_hold_up(pool, world, now) is None)
 
 
-def _claims(world: World, line: Line, room: Room, now: datetime) -> list[Action]:
-    """Return the claims of free slots, and take those out of *room*."""
-    due = preparation.next_one(world, now) if asking_at(world, line) else None
+def _claims(
+    world: World, line: Line, room: Room, pools: frozenset[str], asking: Target | None, now: datetime
+) -> list[Action]:
+    """Return the claims of free slots, and take those out of *room*; *pools* may launch."""
+    due = preparation.next_one(world, now) if asking else None
     slot = room.slot_for(due.pool) if due else None
     if due is None or slot is None or hold_up(world, now) is not None:
-        return _launches(world, line, room, now)
+        return _launches(world, line, room, pools)
     claim = Claim(slot, due.pool.name, f"the base is prepared: {due.reason}", Purpose.BASE)
-    if not due.urgent and (launches := _launches(world, line, room, now)):
+    if not due.urgent and (launches := _launches(world, line, room, pools)):
         return launches
     room.take(slot, due.pool)  # a slot that no job can use, or that the base needs first
-    return [claim, *(_launches(world, line, room, now) if due.urgent else [])]
+    return [claim, *(_launches(world, line, room, pools) if due.urgent else [])]
 
 
-def _launches(world: World, line: Line, room: Room, now: datetime) -> list[Action]:
-    pools = launchable(world, now)
-    spoken_for = deepcopy(room)  # by jobs that are looked up first, too
+def _launches(world: World, line: Line, room: Room, pools: frozenset[str]) -> list[Action]:
+    spoken_for = room.copy()  # by jobs that are looked up first, too
     actions: list[Action] = []
     while True:
         unit = line.take_new(frozenset(name for name in pools if _slot_for(name, world, spoken_for)))

@@ -25,9 +25,9 @@ def orphan_keys(world: World) -> frozenset[str]:
 def _orphans(world: World) -> Iterator[SweepVM | SweepRegistration]:
     ours = {runner.name for runner in world.runners}
     for vm in world.host.vms if world.host else ():
-        if world.names.is_runner(vm.name) and vm.name not in ours:
+        if vm.name not in ours and world.names.is_runner(vm.name):
             yield SweepVM(vm.name)
     for target, look in world.registrations.items():
         for listed in look.registrations:
-            if world.names.is_runner(listed.name) and listed.name not in ours:
+            if listed.name not in ours and world.names.is_runner(listed.name):
                 yield SweepRegistration(target, listed.name, listed.id)

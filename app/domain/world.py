@@ -272,7 +272,10 @@ class World:
 
     def pool(self, name: str) -> Pool | None:
         """Return the pool configured under *name* today."""
-        return next((pool for pool in self.pools if pool.name == name), None)
+        for pool in self.pools:
+            if pool.name == name:
+                return pool
+        return None
 
     def registration(self, runner: Runner) -> Registration | None:
         """Return what GitHub listed under the runner's name; None says nothing (see :meth:`is_unlisted`)."""
