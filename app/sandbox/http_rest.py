@@ -329,8 +329,9 @@ def answer_run(call: Call) -> Reply:
 
 
 def answer_runs(call: Call) -> Reply:
-    """Answer the runs of a repository, newest first."""
+    """Answer the runs of a repository, newest first; of ``created`` the one form that is asked with, ``>=`` a day."""
     status, event = call.query("status"), call.query("event")
+    since = (call.query("created") or "").removeprefix(">=")
     runs: Iterable[Run] = reversed(call.model.workflows.runs.values())
     wanted = [
         run
@@ -338,6 +339,7 @@ def answer_runs(call: Call) -> Reply:
         if _here(call, run)
         and (status is None or status in {run.status, run.conclusion})
         and (event is None or run.event == event)
+        and (stamp(run.created_at) or "") >= since
     ]
     return paged(call, wanted[:RUN_LIMIT], call.model.shapes.run, "workflow_runs")
 
