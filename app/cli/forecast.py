@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli import show
+from app.forecast.outcome import SHARES, Goal, Outcome, Setup, Start
 
 if TYPE_CHECKING:
     from app.domain.pools import Pool
-    from app.forecast.answer import Answer, Question
-    from app.forecast.outcome import Goal, Outcome
+    from app.forecast.answer import Answer
     from app.forecast.sources import Access, Read
     from app.settings import Settings
 
@@ -46,6 +47,12 @@ def forecast(
         int | None,
         typer.Option(help="VMs at a time on each Mac.", min=1, max=2, show_default="as configured"),
     ] = None,
+    start: Annotated[
+        Start, typer.Option(help="How VMs start: they boot, or are resumed from a snapshot.")
+    ] = Start.COLD,
+    min_ready: Annotated[
+        int, typer.Option(help="VMs of each pool that are kept booted for the next job.", min=0)
+    ] = 0,
     timing: Annotated[
         list[str] | None,
         typer.Option(help="A time to reckon with, as boot=20s; may be repeated.", show_default="measured"),
@@ -59,7 +66,7 @@ def forecast(
     as_json: show.AsJson = False,
 ) -> None:
     """Replay the jobs of a time through CiderMill's own plan, to see how many Macs are enough."""
-    from app.forecast.answer import answer
+    from app.forecast.answer import Question, answer
     from app.forecast.events import Unreadable
 
     given = _timings(timing or [])
@@ -68,21 +75,21 @@ def forecast(
         settings, state_dir = _configured()
         read = _read(events, repository, days, settings, state_dir)
         pools = _pools(read, settings, labels)
-        answered = answer(
-            _question(macs or FIRST, slots or _slots(settings), given, goal, most_macs), read, pools
-        )
+        like = Setup(slots=slots or _slots(settings), start=start, min_ready=min_ready)
+        setups = tuple(replace(like, macs=number) for number in sorted(set(macs or FIRST)))
+        answered = answer(Question(setups=setups, given=given, goal=goal, most_macs=most_macs), read, pools)
     except Unreadable as error:
         typer.echo(show.clean(error), err=True)
         raise typer.Exit(1) from None
     if not answered.history.jobs:
         typer.echo(show.clean(_nothing(answered)), err=True)
         raise typer.Exit(1)
-    if svg is not None:
-        _draw(svg, answered)
     if as_json:
         show.print_json(_json(answered))
     else:
         show.show(*_lines(answered), _table(answered), *_verdict(answered))
+    if svg is not None:
+        _draw(svg, answered)
 
 
 def _timings(texts: Sequence[str]) -> dict[str, timedelta]:
@@ -108,8 +115,6 @@ def _length(text: str, option: str) -> timedelta:
 
 
 def _goal(within: str, share: float) -> Goal:
-    from app.forecast.outcome import Goal
-
     return Goal(within=_length(within, "--within"), share=share / 100)
 
 
@@ -141,7 +146,8 @@ def _read(
     since = utcnow() - timedelta(days=days)
     if events is not None:
         jobs, strange = read(events)
-        rest = f"; {strange:,} documents in it are of no job" if strange else ""
+        documents = "1 document" if strange == 1 else f"{strange:,} documents"
+        rest = f" ({documents} in it tell of no job)" if strange else ""
         return sources.Read(jobs=jobs, said=f"{len(jobs):,} jobs of {events}{rest}")
     if repository is None:
         return asyncio.run(sources.own(state_dir, since))
@@ -181,18 +187,13 @@ def _slots(settings: Settings | None) -> int:
     return settings.slots if settings is not None else 2
 
 
-def _question(
-    macs: Sequence[int], slots: int, given: dict[str, timedelta], goal: Goal | None, most_macs: int
-) -> Question:
-    from app.forecast.answer import Question
-    from app.forecast.outcome import Setup
-
-    setups = tuple(Setup(macs=number, slots=slots) for number in sorted(set(macs)))
-    return Question(setups=setups, given=given, goal=goal, most_macs=most_macs)
-
-
 def _nothing(answer: Answer) -> str:
     past = answer.history
+    if not past.of_no_pool + past.unfinished:
+        return (
+            f"Read {answer.said}: there is nothing to replay. Go further back with --days, or give workflow_job events "
+            "or what GitHub's API lists (--events)."
+        )
     return (
         f"Read {answer.said}, and none of them can be replayed: {past.of_no_pool:,} are of no pool and "
         f"{past.unfinished:,} are not over. Say which jobs are meant with --labels, or go further back with --days."
@@ -234,8 +235,6 @@ def _table(answer: Answer) -> show.Grid:
 
 
 def _row(outcome: Outcome) -> list[object]:
-    from app.forecast.outcome import SHARES
-
     waits = [show.span(outcome.wait(share).total_seconds()) for share in (*SHARES, 1.0)]
     return [
         outcome.setup,
@@ -253,7 +252,9 @@ def _verdict(answer: Answer) -> Iterator[str]:
     what = f"{100 * goal.share:g} % of the jobs start within"
     span = show.span(goal.within.total_seconds())
     if best is None:
-        yield f"Not even with {answer.found.largest} would {what} {span}."
+        least = answer.timings.least(answer.found.largest)
+        why = f": where a slot is free it takes {least.total_seconds():g} s" if least > goal.within else ""
+        yield f"Not even with {answer.found.largest} would {what} {span}{why}."
     else:
         yield f"{best.setup} is enough: {what} {span} ({100 * best.started_within(goal.within):.1f} %)."
 
@@ -284,11 +285,11 @@ def _json(answer: Answer) -> dict[str, Any]:
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
-    from app.forecast.outcome import SHARES
-
     return {
         "macs": outcome.setup.macs,
         "slots": outcome.setup.slots,
+        "start": outcome.setup.start,
+        "min_ready": outcome.setup.min_ready,
         "started": len(outcome.waits),
         "not_started": len(outcome.given_up),
         "wait_seconds": {f"p{100 * share:g}": outcome.wait(share).total_seconds() for share in SHARES}

@@ -8,18 +8,20 @@ from datetime import timedelta
 
 from app.domain.pools import Pool
 from app.forecast.history import History, history
-from app.forecast.outcome import Goal, Outcome, Setup
+from app.forecast.outcome import Goal, Outcome, Setup, Start
 from app.forecast.replay import replay
 from app.forecast.search import Found, smallest
 from app.forecast.sources import Read
 from app.forecast.timings import NAMES, Timings, measured
+
+UNUSED = {Start.COLD: {"resume"}, Start.SNAPSHOT: {"boot"}}  # timings that nothing depends on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """What is wanted to be known."""
 
-    setups: tuple[Setup, ...]
+    setups: tuple[Setup, ...]  # alike but for their Macs
     given: Mapping[str, timedelta] = field(
         default_factory=dict
     )  # timings to reckon with, whatever was measured
@@ -34,7 +36,7 @@ class Answer:
     said: str  # what was read
     history: History
     timings: Timings
-    origins: Mapping[str, str]  # by name of a timing: given, measured, default
+    origins: Mapping[str, str]  # by name of a timing that counts: given, measured, default
     outcomes: tuple[Outcome, ...]
     found: Found | None
 
@@ -45,22 +47,34 @@ def answer(question: Question, read: Read, pools: Sequence[Pool]) -> Answer:
     timings, of_ours = measured(Timings(), read.jobs, read.ways)
     timings = replace(timings, **question.given)
     goal = question.goal
+    known: dict[Setup, Outcome] = {}
+
+    def attempt(setup: Setup, goal: Goal | None) -> Outcome | None:
+        outcome = known.get(setup) or replay(past, setup, timings, goal=goal)
+        if outcome is not None:
+            known[setup] = outcome
+        return outcome
+
     found = None
     if goal is not None:
         found = smallest(
             goal,
-            slots=max(setup.slots for setup in question.setups),
+            question.setups[0],
             most_macs=question.most_macs,
-            try_=lambda setup: replay(past, setup, timings, goal=goal),
+            try_=lambda setup: attempt(setup, goal),
         )
-    outcomes = [replay(past, setup, timings) for setup in question.setups]
+    outcomes = [attempt(setup, None) for setup in question.setups]
     if found is not None and found.smallest is not None and found.smallest.setup not in question.setups:
         outcomes.append(found.smallest)
     return Answer(
         said=read.said,
         history=past,
         timings=timings,
-        origins={name: _origin(name, question.given, of_ours) for name in NAMES},
+        origins={
+            name: _origin(name, question.given, of_ours)
+            for name in NAMES
+            if name not in UNUSED[question.setups[0].start]
+        },
         outcomes=tuple(outcome for outcome in outcomes if outcome is not None),
         found=found,
     )

@@ -24,6 +24,11 @@ class Queued:
     runner: str | None = None  # that it was given to
 
     @property
+    def group(self) -> tuple[str, str]:
+        """The pool and the repository that it is counted under."""
+        return self.past.pool.name, self.past.job.repository
+
+    @property
     def place(self) -> tuple[datetime, int]:
         """Where it stands in the queue."""
         return self.past.job.queued_at, self.past.job.id

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from math import ceil
 
 SHARES = (0.5, 0.9, 0.95, 0.99)
+
+
+class Start(StrEnum):
+    """How VMs start: docs/design.md."""
+
+    COLD = "cold"  # they boot
+    SNAPSHOT = "snapshot"  # a booted one is resumed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +23,8 @@ class Setup:
 
     macs: int = 1
     slots: int = 2
+    start: Start = Start.COLD
+    min_ready: int = 0  # VMs of each pool that are kept booted for the next job
 
     @property
     def places(self) -> int:
@@ -23,9 +33,11 @@ class Setup:
 
     def __str__(self) -> str:
         """Return it in words."""
-        return (
+        places = (
             f"{_count(self.macs, 'Mac')} with {_count(self.slots, 'slot')}{' each' if self.macs > 1 else ''}"
         )
+        start = "" if self.start is Start.COLD else f", {self.start}"
+        return f"{places}{start}{f', {self.min_ready} ready' if self.min_ready else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

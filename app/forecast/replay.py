@@ -1,32 +1,31 @@
 """A history once more, through the plan that decides in earnest, on a clock that jumps from event to event.
 
 Jobs come when they came and run as long as they ran; VMs, GitHub and everything between take the times they are said to
-take, and nothing fails. What becomes of it is up to :func:`app.domain.plan.plan`, which is asked after every event as the
-reconciler asks it, of a World in which every look is up to date. A pass that nothing could come of is left out.
+take, and nothing fails. What becomes of it is up to :func:`app.domain.plan.plan`, which is asked after an event as the
+reconciler asks it, of a World in which every look is up to date. It is not asked where it has no choice: a slot that is taken
+gets its VM, a job that runs is believed, a VM whose job is over is removed, and GitHub is asked about a job beside the boot.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from heapq import heappop, heappush
-from itertools import count, islice
+from itertools import count
 from typing import Any
 
 from app.domain import actions as do
 from app.domain.jobs import Job
+from app.domain.lifecycle import PRESSED_IDLE
 from app.domain.looks import SETTLED
 from app.domain.plan import plan
 from app.domain.pools import MACOS_VM, Names, Target
 from app.domain.runners import Runner, RunnerState, advance
 from app.domain.world import (
     VM,
-    Demand,
     GroupLook,
-    Head,
     Host,
     HostLook,
     Registration,
@@ -35,15 +34,16 @@ from app.domain.world import (
     VMState,
     World,
 )
-from app.forecast.github import Assignment, Queue, Queued
+from app.forecast.github import Assignment, Queued
 from app.forecast.history import History, PastJob
 from app.forecast.outcome import Goal, Outcome, Setup
 from app.forecast.timings import Timings
+from app.forecast.waiting import Waiting
+from app.forecast.warm import rested, to_claim
 
 ALWAYS = datetime(9999, 1, 1, tzinfo=UTC)  # of looks that do not age
 ASK = timedelta(seconds=0.3)  # for GitHub's answer about a job
-BELL = timedelta(seconds=5)  # between two passes while only time changes anything
-STANDING = frozenset({RunnerState.READY, RunnerState.REGISTERED, RunnerState.IDLE})
+AT_WORK = frozenset({RunnerState.BUSY, RunnerState.STOPPING})  # nothing is decided until that is over
 NAMES = Names("forecast")
 
 
@@ -68,23 +68,19 @@ class _Replay:
 
     def __init__(self, history: History, setup: Setup, timings: Timings, goal: Goal | None) -> None:
         self._history, self._setup, self._timings, self._goal = history, setup, timings, goal
-        self._begun = self._now = history.jobs[0].job.queued_at if history.jobs else ALWAYS
+        self._begun = self._now = self._ended = history.jobs[0].job.queued_at if history.jobs else ALWAYS
         self._events: list[tuple[datetime, int, Callable[[], None]]] = []
         self._order = count()
         self._hosts = (Host(room={MACOS_VM: setup.places}),)
         self._groups = _groups(history)
         self._github = Assignment()
-        self._heard: dict[tuple[str, str], Queue] = {}  # not started, by pool and repository
-        self._demand: dict[tuple[str, str], Demand] = {}  # of those, as far as it is counted
-        self._queued: dict[int, Queued] = {}
-        self._heard_at = self._begun  # when a webhook last came
+        self._waiting = Waiting(heads=setup.places, hear=timings.hear)
+        self._queued: dict[int, Queued] = {}  # not started, whether heard of or not
         self._runners: dict[str, Runner] = {}
         self._work: dict[str, Job] = {}
-        self._ended: dict[str, str] = {}
         self._in_hand: set[str] = set()
         self._host: HostLook | None = None  # None: VMs came or went since
         self._images = frozenset(pool.image for pool in history.pools)
-        self._bell_rung_at: datetime | None = None  # when it next does
         self._tally = _Tally()
         self._late = 0
         self._may_be_late = int(len(history.jobs) * (1 - goal.share) + 1e-9) if goal else 0
@@ -99,12 +95,14 @@ class _Replay:
             if self._goal is not None and self._late > self._may_be_late:
                 return None
         tally = self._tally
+        for runner in self._runners.values():  # that are kept ready
+            tally.vm_time += max(timedelta(0), self._ended - runner.created_at)
         return Outcome(
             setup=self._setup,
             waits=tuple(sorted(tally.waits)),
             given_up=tuple(sorted(tally.given_up)),
             launches=tally.launches,
-            span=self._now - self._begun,
+            span=self._ended - self._begun,
             vm_time=tally.vm_time,
             job_time=tally.job_time,
         )
@@ -132,48 +130,20 @@ class _Replay:
         self._after(self._timings.hear, partial(self._hear, queued))
 
     def _hear(self, queued: Queued) -> None:
-        job, self._heard_at = queued.past.job, self._now
-        if job.id in self._queued:
-            key = queued.past.pool.name, job.repository
-            self._heard.setdefault(key, OrderedDict())[job.id] = queued
-            self._count(key)
+        if queued.past.job.id in self._queued:
+            self._waiting.add(queued)
+            self._after(SETTLED + ASK, partial(self._check, queued))
             self._turn()
 
-    def _count(self, key: tuple[str, str]) -> None:
-        """Count a class anew; only its heads are looked at."""
-        queue = self._heard[key]
-        heads = tuple(map(self._head, islice(queue.values(), self._setup.places)))
-        if not heads:
-            self._demand.pop(key, None)
-            return
-        job = next(iter(queue.values())).past.job
-        self._demand[key] = Demand(
-            pool=key[0],
-            repository=key[1],
-            organization=job.organization,
-            private=job.private,
-            count=len(queue),
-            heads=heads,
-        )
-
-    def _head(self, queued: Queued) -> Head:
-        job = queued.past.job
-        return Head(
-            id=job.id,
-            queued_at=job.queued_at,
-            received_at=job.queued_at + self._timings.hear,
-            checked_at=queued.checked_at,
-            fork=False,
-        )
+    def _check(self, queued: Queued) -> None:
+        """Have GitHub's word on a job that still waits, as the plan asks for it beside a boot; it holds good from now on."""
+        if queued.past.job.id in self._queued:
+            self._waiting.note_check(queued, ALWAYS)
 
     def _leave(self, queued: Queued) -> None:
         """Take a job that starts, or is given up, out of every queue."""
-        job = queued.past.job
-        del self._queued[job.id]
-        key = queued.past.pool.name, job.repository
-        heard = self._heard.get(key)
-        if heard is not None and heard.pop(job.id, None) is not None:
-            self._count(key)
+        del self._queued[queued.past.job.id]
+        self._waiting.remove(queued)
 
     def _give_up(self, queued: Queued) -> None:
         if queued.past.job.id not in self._queued:
@@ -205,18 +175,24 @@ class _Replay:
         self._leave(queued)
         self._note_wait(self._tally.waits, queued)
         self._work[name] = past.job
+        self._move(name, RunnerState.BUSY, f"job {past.job.id}", job_id=past.job.id)
+        self._in_hand.add(name)
         end = past.job.queued_at + past.lasts if past.given_up else self._now + past.lasts
         limit = self._now + past.pool.job_timeout
         if end > limit:
-            self._at(limit, self._pass)
+            self._at(limit, partial(self._end_in_time, name))
         self._at(end, partial(self._finish, name))
         self._turn()
 
     def _finish(self, name: str) -> None:
         runner = self._runners.get(name)
         if runner is not None and runner.state is RunnerState.BUSY:
-            self._ended[name] = "guest_powered_off"
+            self._stop(runner, "job_completed")
             self._turn()
+
+    def _end_in_time(self, name: str) -> None:
+        self._in_hand.discard(name)
+        self._pass()
 
     def _booted(self, name: str) -> None:
         key = f"boot:{name}"
@@ -236,14 +212,30 @@ class _Replay:
         runner = self._runners.pop(name)
         self._in_hand.discard(name)
         self._work.pop(name, None)
-        self._ended.pop(name, None)
         self._host = None
+        self._ended = self._now
         self._tally.vm_time += self._now - runner.created_at
         self._turn()
 
     def _move(self, name: str, to: RunnerState, reason: str, **changes: Any) -> None:
         moved = advance(self._runners[name], to, at=self._now, reason=reason)
         self._runners[name] = replace(moved, **changes) if changes else moved
+        if to is RunnerState.READY or to is RunnerState.IDLE:
+            self._look_again(name, moved.deadline())
+        if to is RunnerState.IDLE:
+            self._look_again(name, self._now + PRESSED_IDLE)
+
+    def _look_again(self, name: str, at: datetime | None) -> None:
+        """Ask the plan at that time, if the runner is then in the state that it is in now."""
+        state = self._runners[name].state
+
+        def look() -> None:
+            runner = self._runners.get(name)
+            if runner is not None and runner.state is state:
+                self._turn()
+
+        if at is not None:
+            self._at(at, look)
 
     # -- passes ----------------------------------------------------------------------------------
 
@@ -254,44 +246,27 @@ class _Replay:
 
     def _is_open(self) -> bool:
         """Whether a place is free for a job that waits, or something is to be decided about a runner."""
-        may_claim = len(self._runners) < self._setup.places and bool(self._demand)
-        return may_claim or any(not self._is_settled(runner) for runner in self._runners.values())
-
-    def _is_settled(self, runner: Runner) -> bool:
-        """Whether a runner works, or is being removed: nothing is decided about it until that is over."""
-        if runner.state is RunnerState.BUSY:
-            return runner.name not in self._ended
-        return runner.state is RunnerState.STOPPING
+        wanted = bool(self._waiting) or self._setup.min_ready > 0
+        may_claim = wanted and len(self._runners) < self._setup.places
+        return may_claim or any(runner.state not in AT_WORK for runner in self._runners.values())
 
     def _pass(self) -> None:
+        if self._setup.min_ready:
+            self._runners = rested(self._runners, self._setup.min_ready, self._now)
         changed = True
         while changed:
             actions = plan(self._world(), now=self._now)
             done = [self._perform(action) for action in actions]
             changed = any(done) and self._is_open()
-        self._set_bell()
-
-    def _set_bell(self) -> None:
-        """Ring after a while where a runner may wait too long."""
-        waits = any(
-            runner.state in STANDING and name not in self._in_hand and name not in self._work
-            for name, runner in self._runners.items()
-        )
-        if waits and (self._bell_rung_at is None or self._bell_rung_at <= self._now):
-            self._bell_rung_at = self._now + BELL
-            self._at(self._bell_rung_at, self._turn)
+        if self._setup.min_ready and len(self._runners) < self._setup.places:
+            for claim in to_claim(self._world(), self._setup.min_ready, self._now):
+                self._claim(claim)
 
     def _perform(self, action: do.Action) -> bool:
         """Let what the plan says happen; True where it changes something at once, so that another pass follows."""
         match action:
             case do.Claim():
                 self._claim(action)
-            case do.Boot(runner):
-                self._move(runner.name, RunnerState.BOOTING, "launch")
-                self._in_hand.add(action.key)
-                self._after(self._timings.boot, partial(self._booted, runner.name))
-                if self._now < self._heard_at + SETTLED:
-                    self._at(self._heard_at + SETTLED, self._turn)  # its job can be asked about from then on
                 return False
             case do.Mint(runner):
                 self._move(runner.name, RunnerState.REGISTERED, action.reason, target=action.target)
@@ -320,12 +295,14 @@ class _Replay:
             name=name,
             slot=action.slot,
             spec=pool,
-            state=RunnerState.CLAIMED,
+            state=RunnerState.BOOTING,
             since=self._now,
             created_at=self._now,
             delivered=True,
             deregistered=True,
         )
+        self._in_hand.add(f"boot:{name}")
+        self._after(self._timings.start(self._setup.start), partial(self._booted, name))
 
     def _stop(self, runner: Runner, reason: str) -> None:
         """Tear a runner down, unless GitHub gave it a job a moment ago and so keeps it.
@@ -348,10 +325,8 @@ class _Replay:
         queued = self._queued.get(job_id)
         if queued is None:
             return
-        queued.checked_at = self._now
-        group = queued.past.pool.name, queued.past.job.repository
-        if job_id in self._heard.get(group, {}):
-            self._count(group)
+        if queued.checked_at is None:
+            self._waiting.note_check(queued, self._now)
         if any(runner.state is RunnerState.READY for runner in self._runners.values()):
             self._turn()
 
@@ -359,11 +334,10 @@ class _Replay:
         return World(
             names=NAMES,
             pools=self._history.pools,
-            demand=tuple(self._demand.values()),
+            demand=self._waiting.demand,
             runners=tuple(self._runners.values()),
             work=self._work,
             host=self._look_at_host(),
-            ended=self._ended,
             registrations=self._look_at_registrations(),
             groups=self._groups,
             in_hand=frozenset(self._in_hand),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.forecast.outcome import Goal, Outcome, Setup
 
@@ -20,13 +20,13 @@ class Found:
     smallest: Outcome | None
 
 
-def smallest(goal: Goal, *, slots: int, most_macs: int, try_: Try) -> Found:
-    """Return the smallest set-up that meets *goal*: one Mac with fewer slots, then more Macs with all *slots* each.
+def smallest(goal: Goal, like: Setup, *, most_macs: int, try_: Try) -> Found:
+    """Return the smallest set-up that meets *goal*: one Mac with fewer slots, then more Macs with all slots of *like* each.
 
     More places never make jobs wait longer but for a few that change places, so the set-ups are halved and not all tried.
     """
-    ladder = [Setup(macs=1, slots=n + 1) for n in range(slots)]
-    ladder += [Setup(macs=n + 2, slots=slots) for n in range(most_macs - 1)]
+    ladder = [replace(like, macs=1, slots=n + 1) for n in range(like.slots)]
+    ladder += [replace(like, macs=n + 2) for n in range(most_macs - 1)]
     tried: dict[Setup, Outcome | None] = {}
 
     def is_met(setup: Setup) -> bool:

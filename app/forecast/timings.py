@@ -1,6 +1,6 @@
 """How long what CiderMill waits for takes: measured in its own history, given, or stated defaults.
 
-The defaults are those of a Mac mini with an image that holds the runner: a cold boot takes 12 to 15 s and a clone 0.1 s,
+The defaults are those of a Mac mini with an image that holds the runner (sources: docs/forecast.md): a cold boot takes 13 to 15 s, a clone 0.1 s,
 registering 0.7 s, and a job starts some 2 s after its runner is online. What is measured are medians.
 """
 
@@ -13,6 +13,7 @@ from statistics import median
 
 from app.domain.jobs import Job
 from app.domain.runners import RunnerState
+from app.forecast.outcome import Setup, Start
 
 FEW = 5  # fewer are no measurement
 Way = Mapping[RunnerState, datetime]  # when a runner entered each of its states
@@ -23,10 +24,20 @@ class Timings:
     """One length for each stage of a job's way."""
 
     hear: timedelta = timedelta(seconds=1)  # GitHub queues a job → its webhook is here
-    boot: timedelta = timedelta(seconds=13.6)  # the launch starts → the guest answers
+    boot: timedelta = timedelta(seconds=13.6)  # a cold launch starts → the guest answers
+    resume: timedelta = timedelta(seconds=7.6)  # the same, from a snapshot
     register: timedelta = timedelta(seconds=0.7)  # the guest answers → its runner is online
     pick_up: timedelta = timedelta(seconds=2)  # a job and an online runner → the job starts
     end: timedelta = timedelta(seconds=5)  # the job is over → its VM is gone and the slot is free
+
+    def start(self, start: Start) -> timedelta:
+        """How long a launch takes until the guest answers."""
+        return self.boot if start is Start.COLD else self.resume
+
+    def least(self, setup: Setup) -> timedelta:
+        """How long a job waits at least; where VMs are kept ready it need not wait for one to start."""
+        start = timedelta(0) if setup.min_ready else self.start(setup.start)
+        return self.hear + start + self.register + self.pick_up
 
 
 NAMES = tuple(field.name for field in fields(Timings))

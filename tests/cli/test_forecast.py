@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -75,7 +76,20 @@ def test_no_set_up_is_enough() -> None:
     """That is said, with the largest that was tried."""
     write(20)
     done = run("--events", "events.json", "--within", "5s", "--most-macs", "3")
-    assert "Not even with 3 Macs with 2 slots each would 95 % of the jobs start within 5 s." in done.stdout
+    said = "Not even with 3 Macs with 2 slots each would 95 % of the jobs start within 5 s: where a slot is free it takes 17.3 s."
+    assert said in done.stdout
+    done = run("--events", "events.json", "--within", "5s", "--most-macs", "1", "--min-ready", "1")
+    assert "Not even with 1 Mac with 2 slots, 1 ready would 95 % of the jobs start within 5 s." in done.stdout
+
+
+def test_faster_starts() -> None:
+    """VMs that are kept ready and snapshots are asked about by the names of their settings."""
+    write(2)
+    done = run("--events", "events.json", "--start", "snapshot", "--min-ready", "2", "--macs", "2", "--json")
+    (setup,) = json.loads(done.stdout)["setups"]
+    assert (setup["start"], setup["min_ready"]) == ("snapshot", 2)
+    assert setup["wait_seconds"]["longest"] == pytest.approx(11.3)
+    assert "resume 7.6 s (default), register" in run("--events", "events.json", "--start", "snapshot").stdout
 
 
 def test_own_history(tmp_path: Path) -> None:
@@ -84,7 +98,7 @@ def test_own_history(tmp_path: Path) -> None:
     state.mkdir()
     path = state / "cidermill.db"
     upgrade(path)
-    assert "none of them can be replayed" in run().stderr
+    assert "there is nothing to replay" in run().stderr
     now = utcnow()
     jobs = [
         replace(
@@ -105,6 +119,8 @@ def test_own_history(tmp_path: Path) -> None:
     [
         pytest.param((), 1, "There is no history yet", id="no database"),
         pytest.param(("--events", "none.json"), 1, "Cannot read none.json", id="no file"),
+        pytest.param(("--events", os.devnull), 1, "there is nothing to replay", id="an empty file"),
+        pytest.param(("--start", "warm"), 2, "is not one of 'cold'", id="no way to start"),
         pytest.param(("--repository", "acme/app"), 1, "GITHUB_TOKEN", id="no credentials"),
         pytest.param(("--repository", "acme"), 2, "write owner/name", id="no repository"),
         pytest.param(("--timing", "lunch=1h"), 2, "write NAME=TIME", id="no such time"),

@@ -12,11 +12,13 @@ from tests.builders import NOW, a_job
 TIMES = Timings(
     hear=timedelta(seconds=1),
     boot=timedelta(seconds=10),
+    resume=timedelta(seconds=6),
     register=timedelta(seconds=1),
     pick_up=timedelta(seconds=2),
     end=timedelta(seconds=4),
 )
 START = 14.0  # s, from queued to started where a place is free
+WARM = 4.0  # s, the same where a VM is kept ready
 
 
 def a_past_job(number: int, at: float = 0.0, *, lasts: float = 60.0, **changes: Any) -> Job:

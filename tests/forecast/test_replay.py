@@ -11,10 +11,10 @@ import pytest
 from app.domain.jobs import Job
 from app.domain.pools import Pool, Scope
 from app.forecast.history import history
-from app.forecast.outcome import Goal, Outcome, Setup
+from app.forecast.outcome import Goal, Outcome, Setup, Start
 from app.forecast.replay import replay
 from tests.builders import a_pool
-from tests.forecast.past import START, TIMES, a_past_job
+from tests.forecast.past import START, TIMES, WARM, a_past_job
 
 XL = a_pool(name="xl", labels=("mac", "xl"), max_runners=1, priority=5)
 SOLO = a_pool(name="solo", labels=("solo",), priority=5)
@@ -108,6 +108,47 @@ def test_a_job_ends_with_its_time() -> None:
     outcome = outcome_of(at_once(2), ONE, pool)
     assert seconds(outcome.waits) == pytest.approx([START, START + TURN - 30], abs=0.31)
     assert outcome.job_time == timedelta(seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "setup", "pools", "waits", "launches"),
+    [
+        pytest.param(
+            [a_past_job(1), a_past_job(2, 1000.0)], Setup(min_ready=1), (), [START, WARM], 3,
+            id="the second job finds a VM that is up, and another takes its place",
+        ),
+        pytest.param(
+            [a_past_job(1), *(a_past_job(n, 1000.0) for n in (2, 3))], Setup(min_ready=1), (), [START, WARM, START], 4,
+            id="the third of a burst boots its own",
+        ),
+        pytest.param(
+            [a_past_job(1), a_past_job(2, 1000.0, labels=("solo",))], Setup(slots=1, min_ready=1), (a_pool(), SOLO),
+            [START, START + 4.0], 4, id="a VM that is kept ready makes room for a job of another pool",
+        ),
+        pytest.param(
+            at_once(3, labels=("mac", "xl")), Setup(min_ready=2), (XL,), [START, START + TURN, START + 2 * TURN], 4,
+            id="a pool has a cap",
+        ),
+        pytest.param(
+            at_once(3), Setup(start=Start.SNAPSHOT), (), [START - 4.0, START - 4.0, START - 8.0 + TURN], 3,
+            id="a snapshot is resumed",
+        ),
+    ],
+)  # fmt: skip
+def test_faster_starts(
+    jobs: list[Job], setup: Setup, pools: tuple[Pool, ...], waits: list[float], launches: int
+) -> None:
+    """With VMs that are kept ready or resumed jobs wait as long as one counts by hand, too."""
+    outcome = outcome_of(jobs, setup, *pools)
+    assert seconds(outcome.waits) == pytest.approx(sorted(waits), abs=0.31)
+    assert outcome.launches == launches
+
+
+def test_vms_that_are_kept_ready_cost_their_time() -> None:
+    """They hold their places between jobs."""
+    outcome = outcome_of([a_past_job(1), a_past_job(2, 1000.0)], Setup(slots=1, min_ready=1))
+    assert seconds(outcome.waits) == pytest.approx([WARM, START], abs=0.31)
+    assert outcome.utilisation > 0.99
 
 
 def test_what_is_counted() -> None:

@@ -40,7 +40,7 @@ def test_the_smallest(places: int, found: Setup | None) -> None:
     def attempt(setup: Setup) -> Outcome | None:
         return an_outcome(setup, 20.0) if setup.places >= places else None
 
-    result = smallest(GOAL, slots=2, most_macs=8, try_=attempt)
+    result = smallest(GOAL, Setup(), most_macs=8, try_=attempt)
     assert (result.smallest.setup if result.smallest else None) == found
     assert result.largest == Setup(macs=8, slots=2)
 
