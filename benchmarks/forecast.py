@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from time import process_time
 
@@ -37,8 +38,13 @@ async def measure(*, short: bool) -> list[Measure]:
     return found
 
 
-def a_month(jobs: int, *, seconds: float, seed: int = 1) -> History:
-    """Return that many jobs of so many seconds on average, more of them by day, in bursts as a workflow's matrix makes."""
+def a_month(
+    jobs: int, *, seconds: float, seed: int = 1, pools: Sequence[Pool] = POOLS, large: float = 0.1
+) -> History:
+    """Return that many jobs of so many seconds on average, more of them by day, in bursts as a workflow's matrix makes.
+
+    A share of them is *large*, and asks for the label ``xl``.
+    """
     chance = random.Random(seed)  # noqa: S311  # a simulation's chance
     made: list[Job] = []
     while len(made) < jobs:
@@ -46,7 +52,7 @@ def a_month(jobs: int, *, seconds: float, seed: int = 1) -> History:
             days=chance.randrange(MONTH.days), hours=chance.triangular(0, 24, 15), seconds=chance.random()
         )
         repository = f"acme/r{min(int(chance.expovariate(0.3)), 9)}"
-        labels = ("self-hosted", "mac", *(("xl",) if chance.random() < 0.1 else ()))
+        labels = ("self-hosted", "mac", *(("xl",) if chance.random() < large else ()))
         for _ in range(min(chance.choice((1, 1, 2, 4)), jobs - len(made))):
             started = at + timedelta(seconds=60)
             made.append(
@@ -57,4 +63,4 @@ def a_month(jobs: int, *, seconds: float, seed: int = 1) -> History:
                     completed_at=started + timedelta(seconds=chance.gammavariate(2.0, seconds / 2)),
                 )
             )  # fmt: skip
-    return history(made, POOLS)
+    return history(made, pools)

@@ -11,11 +11,23 @@ from app.forecast.outcome import Goal, Outcome
 
 WIDTH, HEIGHT = 720, 400  # units of the drawing
 LEFT, RIGHT, TOP, BOTTOM = 56, 24, 48, 56
+LETTER = 6.5  # wide, on average
 STEPS = 100  # of a line
 SHORTEST = 1.0  # s; what is shorter stands there
 MARKS = ((1, "1 s"), (10, "10 s"), (60, "1 min"), (600, "10 min"), (3600, "1 h"), (86400, "1 d"))
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # told apart by all
-STYLE = "text{font:12px sans-serif;fill:#222}.axis{stroke:#bbb}.line{fill:none;stroke-width:2}.goal{stroke:#222;stroke-dasharray:4 3}"
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+)  # told apart by all, in the light and the dark
+STYLE = (
+    "svg{color:#222;background:#fff}text{font:12px sans-serif;fill:currentColor}.axis{stroke:currentColor;opacity:.25}"
+    ".line{fill:none;stroke-width:2}.goal{fill:none;stroke:currentColor;stroke-dasharray:4 3}"
+    "@media(prefers-color-scheme:dark){svg{color:#ddd;background:#161616}}"
+)
 
 
 def drawing(outcomes: Sequence[Outcome], goal: Goal | None) -> str:
@@ -25,16 +37,17 @@ def drawing(outcomes: Sequence[Outcome], goal: Goal | None) -> str:
         longest = max(longest, goal.within.total_seconds())
     end = log10(max(longest, 60.0)) * 1.02
     lines = [*_axes(end), *(_goal(goal, end) if goal else ())]
+    legend = max((len(str(outcome.setup)) for outcome in outcomes), default=0) * LETTER + 26
     for n, outcome in enumerate(outcomes):
         colour, y = COLOURS[n % len(COLOURS)], HEIGHT - BOTTOM - 12 - 18 * (len(outcomes) - 1 - n)
-        x = WIDTH - RIGHT - 180
+        x = WIDTH - RIGHT - legend
         lines.append(f'<path class="line" stroke="{colour}" d="{_way(outcome, end)}"/>')
         lines.append(f'<path class="line" stroke="{colour}" d="M{x} {y - 4}h20"/>')
         lines.append(f'<text x="{x + 26}" y="{y}">{escape(str(outcome.setup))}</text>')
     title = "Share of jobs that start within a time"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">'
-        f'<style>{STYLE}</style><rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
+        f"<style>{STYLE}</style>"
         f'<text x="{LEFT}" y="24">{title}</text>{"".join(lines)}</svg>\n'
     )
 

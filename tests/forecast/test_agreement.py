@@ -1,7 +1,8 @@
 """A forecast agrees with what really happened: the same jobs through the sandbox and through a replay.
 
 Bounds: the mean wait and that of half of the jobs differ by less than a tenth and two seconds; that of nine in ten by less than
-a third and two seconds, since the sandbox's GitHub hands out waiting jobs by chance and the forecast the oldest first.
+a third and two seconds, since the sandbox's GitHub hands out waiting jobs by chance and the forecast the oldest first. A forecast
+has one length for each stage: by how much the lengths of the run itself scattered, on a machine that did other things too, comes on top.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
 import pytest
 
@@ -19,6 +20,7 @@ from app.clock import utcnow
 from app.db.reader import Reader
 from app.domain.jobs import Job, JobStatus
 from app.domain.pools import Pool, pool_for
+from app.domain.runners import RunnerState
 from app.forecast.history import history
 from app.forecast.outcome import Setup
 from app.forecast.replay import replay
@@ -52,13 +54,24 @@ def assert_agreement(jobs: Sequence[Job], ways: dict[str, Way], pool: Pool) -> N
     told = [wait.total_seconds() for wait in outcome.waits]
     assert len(told) == len(real) == len(jobs)
     rank = {share: int(len(jobs) * share) for share in (0.5, 0.9)}
+    slack = 2.0 + scatter(ways)
     bounds = [
         (fmean(told), fmean(real), 0.1),
         (told[rank[0.5]], real[rank[0.5]], 0.1),
         (told[rank[0.9]], real[rank[0.9]], 0.33),
     ]
     for one, other, share in bounds:
-        assert one == pytest.approx(other, abs=2.0 + share * other), bounds
+        assert one == pytest.approx(other, abs=slack + share * other), (bounds, slack)
+
+
+def scatter(ways: dict[str, Way]) -> float:
+    """Return how much longer than half of the ways from claim to registration one in ten was."""
+    spans = sorted(
+        (way[RunnerState.REGISTERED] - way[RunnerState.CLAIMED]).total_seconds()
+        for way in ways.values()
+        if way.keys() >= {RunnerState.CLAIMED, RunnerState.REGISTERED}
+    )
+    return spans[int(len(spans) * 0.9)] - median(spans)
 
 
 @pytest.mark.looptime
@@ -83,9 +96,8 @@ async def test_on_virtual_time(tmp_path: Path, jobs: int) -> None:
     assert_agreement(past, {**ways}, a_pool())
 
 
-@pytest.mark.parametrize(
-    "jobs", [pytest.param(8, id="short"), pytest.param(40, id="longer", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("jobs", [pytest.param(8, id="short"), pytest.param(40, id="longer")])
 @pytest.mark.timeout(300)
 async def test_on_the_real_server(jobs: int) -> None:
     """The server as a process, with the simulated tart, in real time; the database is read beside it."""
