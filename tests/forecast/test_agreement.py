@@ -76,7 +76,11 @@ def scatter(ways: dict[str, Way]) -> float:
 
 @pytest.mark.looptime
 @pytest.mark.parametrize(
-    "jobs", [pytest.param(16, id="some"), pytest.param(150, id="many", marks=pytest.mark.long)]
+    "jobs",
+    [
+        pytest.param(16, id="some"),
+        pytest.param(150, id="many", marks=[pytest.mark.long, pytest.mark.timeout(600)]),
+    ],
 )
 async def test_on_virtual_time(tmp_path: Path, jobs: int) -> None:
     """Bursts and lulls, on the real reconciler, its database and the sandbox's GitHub."""
