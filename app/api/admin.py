@@ -79,7 +79,9 @@ async def status(context: Ctx) -> StatusOut:
         started_at=context.started_at,
         uptime=(now - context.started_at).total_seconds(),
         draining=world.draining,
-        slots=len(world.slots),
+        looked_at=world.host.at if world.host else None,
+        look_failed=context.reconciler.sight.host_trouble,
+        slots=len(world.slots) if world.host else None,
         slots_used=len(world.live),
         held=sum(runner.is_held(now) for runner in world.live),
         queued=counts.get(JobStatus.QUEUED, 0),
@@ -93,7 +95,7 @@ async def status(context: Ctx) -> StatusOut:
 
 @router.get("/slots")
 async def slots(context: Ctx) -> list[SlotOut]:
-    """Return every slot and what holds it."""
+    """Return every slot and what holds it; before the Macs were looked at only those that are held are known."""
     holders = {runner.slot: runner for runner in await context.reader.runners(live=True, limit=1000)}
     world = context.reconciler.world
     hosts = world.host.hosts if world and world.host else ()

@@ -193,7 +193,9 @@ class StatusOut(Out):
     started_at: datetime
     uptime: float  # s
     draining: bool
-    slots: int
+    looked_at: datetime | None  # when the Macs were last looked at; None: not since the start
+    look_failed: str | None  # why the last look at them failed
+    slots: int | None  # None: not known before the first look
     slots_used: int
     held: int  # of the slots in use, those that an operator holds for debugging
     queued: int

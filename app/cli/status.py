@@ -37,13 +37,18 @@ def _page(api: Client) -> list[show.Block]:
 def _summary(whole: dict[str, Any]) -> list[str]:
     held = f", {whole['held']} held for debugging" if whole["held"] else ""
     oldest = f", the first for {show.since(whole['oldest_unserved'])}" if whole["oldest_unserved"] else ""
+    of = "" if whole["slots"] is None else f" of {whole['slots']}"
     lines = [
         f"CiderMill {whole['version']}, up for {show.span(whole['uptime'])}",
         (
-            f"{whole['slots_used']} of {whole['slots']} slots in use{held}; jobs: {whole['in_progress']} running, "
+            f"{whole['slots_used']}{of} slots in use{held}; jobs: {whole['in_progress']} running, "
             f"{whole['queued']} waiting{oldest}"
         ),
     ]
+    if whole["looked_at"] is None:
+        lines.append("The Macs have not been looked at yet, so free slots are not known.")
+    if whole["look_failed"]:
+        lines.append(f"The last look at the Macs failed: {whole['look_failed']}.")
     if whole["draining"]:
         lines.append("Draining: nothing new starts until `cidermill resume`.")
     return lines

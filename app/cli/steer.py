@@ -40,7 +40,7 @@ def drain(
             if status["slots_used"] != used:
                 used = status["slots_used"]
                 held = f", {status['held']} of them held for debugging" if status["held"] else ""
-                show.show(f"{used} of {status['slots']} slots in use{held} …")
+                show.show(f"{used} slots in use{held} …")
             time.sleep(show.BETWEEN_LOOKS)
         if wait:
             show.show("Empty.")

@@ -135,13 +135,9 @@ async def _watch(server: Server, model: ModelGitHub, story: Story, screen: Scree
             screen.show(slots, story.jobs, loop.time() - began)
             ran = sum(job.status == "completed" for job in story.served)
             # No runner can be online before long, so the job is certain to be cancelled while it waits.
-            if not story.cancelled and all(slot["state"] in {"busy", "stopping"} for slot in slots):
+            if not story.cancelled and slots and all(slot["state"] in {"busy", "stopping"} for slot in slots):
                 story.cancelled.append(await _cancel_one(server, model))
-            if (
-                story.cancelled
-                and ran == len(story.served)
-                and all(slot["state"] == "free" for slot in slots)
-            ):
+            if story.cancelled and ran == len(story.served) and {slot["state"] for slot in slots} == {"free"}:
                 return True
             await asyncio.sleep(BETWEEN_LOOKS)
     return False

@@ -70,7 +70,7 @@ class ModelHost:
         self.pull_seconds = 0.0
         self.faults = HostFaults()
         self.boot_seconds = boot_seconds
-        self.free_disk_gb = 100.0
+        self.free_disk_gb: float | None = 100.0
         self.limit = self.slots = HOST_LIMIT
         self.name = self.closed = ""
         self.calls: Counter[str] = Counter()

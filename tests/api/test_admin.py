@@ -8,11 +8,23 @@ from pathlib import Path
 import pytest
 
 from app.domain.runners import RunnerState
+from app.ports import VMError
 from app.reconcile import replace_pools
 from tests.api.conftest import Server, when
 from tests.builders import NOW, a_pool, a_runner, ago
 
 UNKNOWN = "mini-mac-zzzzzzzz"
+
+
+async def test_before_the_first_look(server: Server) -> None:
+    """A look that failed leaves the number of slots unknown, and says why; what holds one is shown all the same."""
+    await server.context.store.claim(a_runner(RunnerState.BUSY, slot="mini2/1"))
+    server.vms.faults.look.append(VMError("the controller does not answer: see whether it runs"))
+    await server.passes(2)
+    status = await server.get("/api/v1/status")
+    assert (status["looked_at"], status["slots"], status["slots_used"]) == (None, None, 1)
+    assert status["look_failed"] == "the controller does not answer: see whether it runs"
+    assert [slot["slot"] for slot in await server.get("/api/v1/slots")] == ["mini2/1"]
 
 
 @pytest.mark.parametrize("path", ["status", "pools", "jobs/1"])
@@ -39,6 +51,7 @@ async def test_status(server: Server) -> None:
     expected = {
         "version": "1.2.3",
         "draining": False,
+        "look_failed": None,
         "slots": 2,
         "slots_used": 2,
         "queued": 2,

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import httpx
 import pytest
 
+from app.ports import VMError
 from app.web.pages import POLICY
 from tests.api.conftest import Server
 from tests.builders import TARGET
@@ -37,6 +38,21 @@ async def test_the_dashboard(server: Server, browser: httpx.AsyncClient) -> None
     assert "one warning" in page
     assert "4999 of 5000 left" in page
     assert "the App of the tests" in page
+
+
+async def test_a_fleet(server: Server, browser: httpx.AsyncClient) -> None:
+    """Its places are named after their Macs; while nobody could look they are not known, which is said with the reason."""
+    server.vms.name, server.vms.free_disk_gb = "mini2", None
+    await server.passes(2, seconds=1)
+    page = unescape((await browser.get("/")).text)
+    assert "Slot mini2/1" in page
+    assert "GB free" not in page
+    server.vms.faults.look.append(VMError("the controller does not answer"))
+    server.reconciler.sight.forget_looks()
+    await server.passes(2, seconds=1)
+    page = unescape((await browser.get("/")).text)
+    assert "free slots are not known" in page
+    assert "the controller does not answer" in page
 
 
 async def test_a_slot_in_which_a_base_is_prepared(server: Server, browser: httpx.AsyncClient) -> None:
