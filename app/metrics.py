@@ -6,6 +6,7 @@ are read off the World when asked, so that they cannot drift.
 
 from __future__ import annotations
 
+from collections import Counter as Count
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -15,12 +16,14 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.domain.jobs import Job
+from app.domain.pools import host_of
 from app.domain.runners import Runner, RunnerState
 from app.domain.versions import time_left
-from app.domain.world import World
+from app.domain.world import HostState, World
 from app.ports import OutsideError
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 45, 60, 120, 300, 900, 3600)
+MOST_HOSTS = 200  # that have samples of their own, by name: the others are not shown
 MILLISECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
@@ -205,3 +208,32 @@ class WorldCollector(Collector):
             "Registrations of ended runners that GitHub has not given up yet.",
             value=float(sum(runner.is_owed for runner in world.runners)),
         )
+        yield from _of_hosts(world, self._clock())
+
+
+def _of_hosts(world: World, now: datetime) -> Iterator[Metric]:
+    """Yield the gauges of each Mac of several; none where there is but one, which has no name.
+
+    Those of a Mac that is not listed any more end with it.
+    """
+    slots = GaugeMetricFamily(
+        "cidermill_host_slots",
+        "Slots of a Mac, those of ours in use and those that nothing of ours holds.",
+        labels=["host", "state"],
+    )
+    states = GaugeMetricFamily(
+        "cidermill_host_state", "1 for the state that a Mac is in.", labels=["host", "state"]
+    )
+    silence = GaugeMetricFamily(
+        "cidermill_host_silence_seconds", "How long ago a Mac was last heard of.", labels=["host"]
+    )
+    used = Count(host_of(runner.slot) for runner in world.live)
+    hosts = sorted(world.host.hosts if world.host else (), key=lambda host: host.name)
+    for host in [host for host in hosts if host.name][:MOST_HOSTS]:
+        slots.add_metric([host.name, "used"], used[host.name])
+        slots.add_metric([host.name, "free"], max(0, len(host.slots) - used[host.name]))
+        for state in HostState:
+            states.add_metric([host.name, state], float(host.state is state))
+        if host.seen_at is not None:
+            silence.add_metric([host.name], max(0.0, (now - host.seen_at).total_seconds()))
+    yield from (slots, states, silence)

@@ -7,10 +7,11 @@ from datetime import timedelta
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.domain.jobs import JobStatus
+from app.domain.pools import MACOS_VM
 from app.domain.runners import RunnerState
-from app.domain.world import World
-from app.metrics import Metrics, WorldCollector
-from tests.builders import NOW, TARGET, a_demand, a_head, a_job, a_runner, a_world, ago
+from app.domain.world import Host, HostState, World
+from app.metrics import MOST_HOSTS, Metrics, WorldCollector
+from tests.builders import NOW, TARGET, a_demand, a_head, a_host, a_job, a_runner, a_world, ago
 from tests.conftest import Clock
 
 S = RunnerState
@@ -111,6 +112,33 @@ def test_gauges(clock: Clock) -> None:
     assert value(metrics, "cidermill_oldest_job_seconds") == 300
     assert value(metrics, "cidermill_draining") == 1
     assert value(metrics, "cidermill_registrations_owed") == 1
+
+
+def test_gauges_of_a_fleet(clock: Clock) -> None:
+    """Each Mac of several has its slots, its state and how long it was not heard of; the one we are on has none."""
+    room = {MACOS_VM: 2}
+    hosts = (
+        Host(name="mini1", room=room, seen_at=ago(seconds=5)),
+        Host(name="mini2", room=room, state=HostState.PAUSED, closed="it is paused"),
+    )
+    world = a_world(host=a_host(hosts=hosts), runners=(a_runner(S.BUSY, slot="mini1/2"),))
+    metrics = with_world(world, clock)
+    for host, used, free, state in (("mini1", 1, 1, "open"), ("mini2", 0, 2, "paused")):
+        assert value(metrics, "cidermill_host_slots", host=host, state="used") == used
+        assert value(metrics, "cidermill_host_slots", host=host, state="free") == free
+        for one in HostState:
+            assert value(metrics, "cidermill_host_state", host=host, state=one) == (one == state)
+    assert value(metrics, "cidermill_host_silence_seconds", host="mini1") == 5
+    assert value(metrics, "cidermill_host_silence_seconds", host="mini2") is None
+    assert not any(name.startswith("cidermill_host") for name, _ in samples(with_world(a_world(), clock)))
+
+
+def test_gauges_of_a_large_fleet(clock: Clock) -> None:
+    """However many Macs there are, only so many have samples of their own."""
+    hosts = tuple(Host(name=f"mini{n:04}", room={MACOS_VM: 2}) for n in range(MOST_HOSTS + 50))
+    metrics = with_world(a_world(host=a_host(hosts=hosts)), clock)
+    shown = {dict(labels)["host"] for name, labels in samples(metrics) if name == "cidermill_host_slots"}
+    assert len(shown) == MOST_HOSTS
 
 
 def test_gauges_with_nothing_to_do(clock: Clock) -> None:

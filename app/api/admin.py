@@ -16,6 +16,7 @@ from app.api.models import (
     DrainOut,
     HoldIn,
     HostDrainOut,
+    HostOut,
     JobDetail,
     JobOut,
     JobPage,
@@ -113,6 +114,24 @@ async def slots(context: Ctx) -> list[SlotOut]:
             closed=closed.get(host_of(slot)),
         )
         for slot in names
+    ]
+
+
+@router.get("/hosts", responses=NOT_YET)
+async def hosts(context: Ctx) -> list[HostOut]:
+    """Return every Mac, by name; none before the first look."""
+    world = world_of(context)
+    used = Counter(host_of(runner.slot) for runner in world.live)
+    return [
+        HostOut(
+            host=host.name,
+            state=host.state,
+            closed=host.closed or None,
+            slots=len(host.slots),
+            used=used[host.name],
+            seen_at=host.seen_at,
+        )
+        for host in sorted(world.host.hosts if world.host else (), key=lambda host: host.name)
     ]
 
 

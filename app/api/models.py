@@ -11,7 +11,7 @@ from app.db.rows import Transition
 from app.domain.jobs import Job, JobStatus
 from app.domain.pools import Pool
 from app.domain.runners import LONGEST_HOLD, Purpose, Runner, RunnerState
-from app.domain.world import Cooldown
+from app.domain.world import Cooldown, HostState
 
 
 class Out(BaseModel):
@@ -79,6 +79,17 @@ class SlotOut(Out):
     since: datetime | None
     held_until: datetime | None  # an operator keeps its VM for debugging until then
     closed: str | None  # why nothing new starts on its Mac
+
+
+class HostOut(Out):
+    """One Mac; an empty name: the one that CiderMill runs on."""
+
+    host: str
+    state: HostState
+    closed: str | None  # why nothing new starts there
+    slots: int
+    used: int  # of them, by something of ours
+    seen_at: datetime | None  # when it was last heard of; None: never, or CiderMill runs on it
 
 
 class RunnerOut(Out):

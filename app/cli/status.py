@@ -17,7 +17,7 @@ def status(context: typer.Context, *, as_json: show.AsJson = False, watch: show.
         if watch:
             show.watch(lambda: _page(api))
         elif as_json:
-            show.print_json(api.get("/status") | {"slot": api.get("/slots")})
+            show.print_json(api.get("/status") | {"slot": api.get("/slots"), "host": api.get("/hosts")})
         else:
             show.show(*_page(api))
             # The link lets its reader in, so it goes to a terminal and nowhere else; no wrapping may break it.
@@ -27,6 +27,9 @@ def status(context: typer.Context, *, as_json: show.AsJson = False, watch: show.
 def _page(api: Client) -> list[show.Block]:
     whole, slots = api.get("/status"), api.get("/slots")
     blocks: list[show.Block] = [*_summary(whole), "", _slots(slots)]
+    macs = [host for host in api.get("/hosts") if host["host"]]
+    if macs:
+        blocks += ["", _macs(macs)]
     if whole["cooldowns"]:
         blocks += ["", "Waiting after failures:", _cooldowns(whole["cooldowns"])]
     if whole["warnings"]:
@@ -73,6 +76,19 @@ def _slots(slots: list[dict[str, Any]]) -> show.Grid:
         for slot in slots
     ]
     return show.Grid(("slot", "state", "runner", "pool", "for", "held for"), rows)
+
+
+def _macs(macs: list[dict[str, Any]]) -> show.Grid:
+    rows = [
+        [
+            mac["host"],
+            f"{mac['state']}, {mac['closed']}" if mac["closed"] else mac["state"],
+            f"{mac['used']} of {mac['slots']}",
+            f"{show.since(mac['seen_at'])} ago" if mac["seen_at"] else "never",
+        ]
+        for mac in macs
+    ]
+    return show.Grid(("Mac", "state", "slots in use", "heard of"), rows)
 
 
 def _cooldowns(cooldowns: list[dict[str, Any]]) -> show.Grid:

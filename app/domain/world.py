@@ -59,6 +59,15 @@ class Base:
     made: Made | None = None  # None: as the image is
 
 
+class HostState(StrEnum):
+    """Whether a host takes new VMs."""
+
+    OPEN = "open"
+    PAUSED = "paused"  # an operator wants none there
+    SILENT = "silent"  # it was not heard of lately
+    WAITING = "waiting"  # what drives the hosts has just come back, and is not to be asked yet
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """One machine that runs VMs."""
@@ -69,7 +78,9 @@ class Host:
     traits: Mapping[str, str] = field(
         default_factory=lambda: {"arch": "arm64", "runtime": "tart"}
     )  # see Pool.wants
-    closed: str = ""  # why nothing new starts there
+    state: HostState = HostState.OPEN
+    closed: str = ""  # why nothing new starts there, where it is not open
+    seen_at: datetime | None = None  # when it was last heard of; None: never, or it is the one we are on
 
     @property
     def slots(self) -> tuple[str, ...]:

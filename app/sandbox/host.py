@@ -15,7 +15,7 @@ from pathlib import Path
 
 from app.domain.images import is_remote
 from app.domain.pools import MACOS_VM, Names, Pool
-from app.domain.world import VM, Base, GuestLook, Host, HostLook, Made, VMState
+from app.domain.world import VM, Base, GuestLook, Host, HostLook, HostState, Made, VMState
 from app.ports import GuestFacts, JitConfig, Package, UnknownHost, VMError, VMTimeout
 
 HOST_LIMIT = 2
@@ -109,7 +109,16 @@ class ModelHost:
         return HostLook(
             at=self._clock(),
             vms=listed,
-            hosts=(Host(name=self.name, room={MACOS_VM: self.limit}, most=self.slots, closed=self.closed),),
+            hosts=(
+                Host(
+                    name=self.name,
+                    room={MACOS_VM: self.limit},
+                    most=self.slots,
+                    state=HostState.PAUSED if self.closed else HostState.OPEN,
+                    closed=self.closed,
+                    seen_at=self._clock() if self.name else None,
+                ),
+            ),
             free_disk_gb=self.free_disk_gb,
             images=frozenset(self.images),
             bases=(*self._bases(), *self._prepared()),

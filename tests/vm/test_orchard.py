@@ -266,6 +266,12 @@ FLEET = Fleet(
 def test_the_fleet_as_hosts() -> None:
     """Paused and silent Macs take nothing new, VMs take the room of theirs, and only ours have an ending."""
     look = host_look(FLEET, Names("mini"), at=NOW, settling=False)
+    assert sorted((host.name, host.state) for host in look.hosts) == [
+        ("mini1", "open"),
+        ("mini2", "paused"),
+        ("mini3", "silent"),
+        ("mini4", "silent"),
+    ]
     closed = {host.name: host.closed for host in look.hosts}
     assert closed == {
         "mini1": "",
@@ -283,4 +289,6 @@ def test_the_fleet_as_hosts() -> None:
 def test_nothing_is_asked_for_until_the_workers_are_back() -> None:
     """Right after the controller was away, no Mac takes anything while one with VMs was not heard of."""
     look = host_look(FLEET, Names("mini"), at=NOW, settling=True)
-    assert [host.closed for host in look.hosts if host.name == "mini1"] == [SETTLING]
+    assert [(host.state, host.closed) for host in look.hosts if host.name == "mini1"] == [
+        ("waiting", SETTLING)
+    ]

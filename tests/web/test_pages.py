@@ -47,6 +47,7 @@ async def test_a_fleet(server: Server, browser: httpx.AsyncClient) -> None:
     page = unescape((await browser.get("/")).text)
     assert "Slot mini2/1" in page
     assert "GB free" not in page
+    assert 'data-path="/api/v1/hosts/mini2/drain"' in page
     server.vms.faults.look.append(VMError("the controller does not answer"))
     server.reconciler.sight.forget_looks()
     await server.passes(2, seconds=1)

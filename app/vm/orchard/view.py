@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from app.domain.pools import Names
-from app.domain.world import VM, Host, HostLook, VMState
+from app.domain.world import VM, Host, HostLook, HostState, VMState
 from app.vm.orchard.answers import Machine, Status, Worker
 from app.vm.orchard.controller import Fleet
 from app.vm.orchard.endings import ending
@@ -35,7 +35,7 @@ def host_look(fleet: Fleet, names: Names, *, at: datetime, settling: bool) -> Ho
     return HostLook(
         at=at,
         vms=tuple(_seen(machine, names) for machine in fleet.machines),
-        hosts=tuple(_host(worker, fleet.at, SETTLING if waits else "") for worker in workers),
+        hosts=tuple(_host(worker, fleet.at, waits=waits) for worker in workers),
         free_disk_gb=None,
         images=None,
     )
@@ -46,14 +46,26 @@ def is_fresh(worker: Worker, now: datetime) -> bool:
     return worker.last_seen is not None and now - worker.last_seen <= FRESH
 
 
-def _host(worker: Worker, now: datetime, closed: str) -> Host:
-    silent = worker.last_seen is None or now - worker.last_seen > SILENT
-    if silent:
+def _host(worker: Worker, now: datetime, *, waits: bool) -> Host:
+    state, closed = _standing(worker, now, waits=waits)
+    return Host(
+        name=worker.name,
+        room=inward(worker.resources),
+        traits=dict(_traits(worker)),
+        state=state,
+        closed=closed,
+        seen_at=worker.last_seen,
+    )
+
+
+def _standing(worker: Worker, now: datetime, *, waits: bool) -> tuple[HostState, str]:
+    """Return whether a worker takes new VMs, and why not."""
+    if worker.last_seen is None or now - worker.last_seen > SILENT:
         since = f"since {worker.last_seen:%H:%M:%S} UTC" if worker.last_seen else "yet"
-        closed = f"it was not heard of {since}"
-    elif worker.paused:
-        closed = PAUSED
-    return Host(name=worker.name, room=inward(worker.resources), traits=dict(_traits(worker)), closed=closed)
+        return HostState.SILENT, f"it was not heard of {since}"
+    if worker.paused:
+        return HostState.PAUSED, PAUSED
+    return (HostState.WAITING, SETTLING) if waits else (HostState.OPEN, "")
 
 
 def _traits(worker: Worker) -> Iterator[tuple[str, str]]:
