@@ -137,6 +137,7 @@ async def _run(
             poll_interval=settings.poll_interval,
             image_refresh=settings.image_refresh,
             image_keep=settings.image_keep,
+            spread=settings.placement == "spread",
         ),
         store=store,
         reader=reader,

@@ -20,7 +20,7 @@ from app.domain import actions as do
 from app.domain.jobs import JobStatus
 from app.domain.lifecycle import SILENT, may_destroy
 from app.domain.looks import needs_run
-from app.domain.pools import BASE, TOKEN_ALPHABET, TOKEN_LENGTH, Forks, Target, runner_name
+from app.domain.pools import BASE, TOKEN_ALPHABET, TOKEN_LENGTH, Forks, Target, host_of, runner_name
 from app.domain.preparation import UNSERVING
 from app.domain.runners import Purpose, Runner, RunnerState
 from app.domain.versions import when_turned_away
@@ -180,7 +180,7 @@ class Performer:
         if runner.state is RunnerState.CLAIMED:
             await self._move(runner.name, RunnerState.BOOTING, "launch")
         try:
-            facts = await self._vms.start(runner.name, runner.spec)
+            facts = await self._vms.start(runner.name, runner.spec, host=host_of(runner.slot))
         except VMError as error:
             await self._move(runner.name, RunnerState.STOPPING, error.reason)
             scope = f"image:{runner.spec.image}" if error.reason in UNSERVING else f"pool:{runner.pool}"
@@ -193,6 +193,8 @@ class Performer:
             image=facts.image,
             runner_version=facts.runner_version,
         )
+        if facts.host:
+            self._sight.images_at[facts.host, runner.spec.image] = self._clock()
         if facts.runner_version is not None:
             self._sight.versions[runner.pool] = facts.runner_version
         await self._store.succeed("host", f"pool:{runner.pool}")

@@ -145,6 +145,7 @@ class GuestFacts:
 
     image: str  # what it was cloned from: a digest where there is one
     runner_version: str | None
+    host: str = ""  # the name of the one it is on; empty where there is but one
 
 
 class GitHub(Protocol):
@@ -233,9 +234,10 @@ class VMBackend(Protocol):
     async def drop_base(self, name: str, in_use: frozenset[str]) -> None:
         """Remove a local base with what was pulled for it; absent is success. Raises where an image in use has it."""
 
-    async def start(self, name: str, spec: Pool) -> GuestFacts:
+    async def start(self, name: str, spec: Pool, *, host: str = "") -> GuestFacts:
         """Clone, configure and start a VM, or go on waiting for one of that name that already runs.
 
+        It goes to *host* where a host can be chosen and takes it, and otherwise to whichever takes it.
         Returns when the guest answers, its clock is right and its job-started guard is installed. The guest has
         no GitHub identity then. Raises VMTimeout after ``spec.boot_timeout``. Leaves clean-up to :meth:`delete`.
         """

@@ -52,6 +52,7 @@ class Setup:
     poll_interval: timedelta = timedelta(minutes=1)
     image_refresh: timedelta = timedelta(0)
     image_keep: int = 1
+    spread: bool = False
 
     @property
     def denying(self) -> str:
@@ -158,6 +159,7 @@ class Reconciler:
         self.sight.known_targets |= await self._reader.targets()
         self.sight.repositories |= await self._reader.repositories()
         self.sight.versions |= await self._reader.runner_versions()
+        self.sight.images_at |= await self._reader.images_at()
         self._vms.on_end(self.vm_ended)
         for runner in await self._reader.runners(live=True, limit=1000):
             if runner.state in AT_GITHUB and runner.delivered:
@@ -210,6 +212,8 @@ class Reconciler:
             to_refresh=frozenset(sight.to_refresh),
             to_drop=frozenset(sight.to_drop),
             to_prepare=frozenset(sight.to_prepare),
+            images_at=dict(sight.images_at),
+            spread=setup.spread,
             draining=records.draining,
             demand=records.demand,
             runners=records.runners,

@@ -31,6 +31,7 @@ HOST_NAME = re.compile(r"[a-z0-9]{1,20}")
 LISTEN = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 GHES_VERSION = "2022-11-28"
+FOR_FLEETS = frozenset({"placement"})  # settings that mean nothing where there is one Mac
 
 
 def default_host_name() -> str:
@@ -64,6 +65,7 @@ class Settings(BaseModel):
     poll_interval: Duration = timedelta(seconds=60)
     image_refresh: Duration = timedelta(days=1)
     image_keep: int = Field(default=1, ge=0, le=20)
+    placement: Literal["pack", "spread"] = "pack"
     tart_path: str = "tart"
     tart_home: Path | None = None
     orchard_url: str | None = None
@@ -236,6 +238,7 @@ class Settings(BaseModel):
             name for name in type(self).model_fields if name.startswith("orchard_") and getattr(self, name)
         ]
         if self.backend == "tart":
+            names += sorted(self.model_fields_set & FOR_FLEETS)
             found = [f'{name}: it is for backend = "orchard", which is not set' for name in names]
             return found + [
                 f'pool "{pool.name}": orchard: it is for backend = "orchard", which is not set'

@@ -46,6 +46,9 @@ class Sight:
     release: RunnerRelease | None = None  # the actions runner that GitHub expects
     released_at: datetime | None = None  # when GitHub was last asked for it
     versions: dict[str, str] = field(default_factory=dict)  # by pool: the runner in its image
+    images_at: dict[tuple[str, str], datetime] = field(
+        default_factory=dict
+    )  # by host and image: last seen there
     to_refresh: set[str] = field(default_factory=set)  # images that an operator wants asked about
     to_drop: set[str] = field(default_factory=set)  # bases that an operator wants removed
     to_prepare: set[str] = field(default_factory=set)  # images whose base an operator wants prepared

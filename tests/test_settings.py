@@ -163,6 +163,9 @@ TOP_MISTAKES = [
         {"orchard_url": "https://o"}, 'orchard_url: it is for backend = "orchard"', id="an Orchard key alone"
     ),
     pytest.param(
+        {"placement": "pack"}, 'placement: it is for backend = "orchard"', id="nothing to place on one Mac"
+    ),
+    pytest.param(
         FLEET | {"orchard_account": None}, 'orchard_account: backend = "orchard" needs it', id="no account"
     ),
     pytest.param(FLEET | {"slots": 2}, "slots: it is about tart on this machine", id="slots of a fleet"),

@@ -35,7 +35,7 @@ from app.db.rows import (
 )
 from app.db.store import CLOCK, DRAINING, LOG_REACHED
 from app.domain.jobs import Job, JobStatus
-from app.domain.pools import Target
+from app.domain.pools import Target, host_of
 from app.domain.runners import Runner, RunnerState
 from app.domain.world import Cooldown, Demand, Head
 
@@ -274,6 +274,21 @@ class Reader:
                 .order_by(RUNNER.c.created_at)
             )
             return {row.pool: row.runner_version for row in connection.execute(query)}
+
+        return await self._db.read(work)
+
+    async def images_at(self) -> dict[tuple[str, str], datetime]:
+        """Return, by host and image, when a VM was last made of the image there; of hosts that have names."""
+
+        def work(connection: Connection) -> dict[tuple[str, str], datetime]:
+            image = func.json_extract(RUNNER.c.spec, "$.image").label("image")
+            query = (
+                select(RUNNER.c.slot, image, func.max(RUNNER.c.created_at).label("at"))
+                .where(RUNNER.c.image.is_not(None), RUNNER.c.slot.contains("/"))
+                .group_by(RUNNER.c.slot, image)
+                .order_by("at")
+            )
+            return {(host_of(row.slot), row.image): row.at for row in connection.execute(query)}
 
         return await self._db.read(work)
 

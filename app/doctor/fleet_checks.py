@@ -33,6 +33,18 @@ WORKERS = Check(
         ),
     },
 )
+NAMED = Check(
+    area="fleet",
+    name="worker-labels",
+    looks_at="whether each Mac of the fleet has a label with its own name, by which a VM can be put there",
+    why="Only so can a job go to a Mac that has its image, and can images be pulled ahead of jobs.",
+    troubles={
+        "unnamed": warning(
+            "{name} has no label whose value is its name: Orchard chooses what runs there",
+            "start its `orchard worker run` with `--labels host={name}`",
+        ),
+    },
+)
 POOLS = Check(
     area="fleet",
     name="pool-places",
@@ -91,6 +103,20 @@ def workers(fleet: Fleet) -> Iterator[Finding]:
         )
 
 
+def worker_labels(fleet: Fleet) -> Iterator[Finding]:
+    """Want Macs that can be chosen."""
+    if fleet.look is None:
+        yield NAMED.skipped("the controller does not tell (see controller)")
+        return
+    hosts = fleet.look.hosts
+    for host in hosts:
+        if not host.can_be_chosen:
+            yield NAMED.wrong("unnamed", name=host.name)
+    named = sum(host.can_be_chosen for host in hosts)
+    if named or not hosts:
+        yield NAMED.fine(f"{named} of {len(hosts)} Macs can be chosen")
+
+
 def pools(fleet: Fleet) -> Iterator[Finding]:
     """Want a Mac for each pool."""
     if fleet.look is None:
@@ -107,5 +133,6 @@ def pools(fleet: Fleet) -> Iterator[Finding]:
 CHECKS: tuple[tuple[Check, Callable[[Fleet], Iterator[Finding]]], ...] = (
     (CONTROLLER, controller),
     (WORKERS, workers),
+    (NAMED, worker_labels),
     (POOLS, pools),
 )

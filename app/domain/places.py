@@ -1,7 +1,8 @@
 """What room is left on the hosts, as a pass hands it out: which slot the next VM of a pool may take.
 
 A slot is free only if no live runner holds it *and* its host has the room: what strangers' VMs take counts, and so do
-VMs with a name of ours that no live runner owns.
+VMs with a name of ours that no live runner owns. Of the hosts with room, one that has the pool's image goes before one that
+would have to fetch it, as far as that is known.
 """
 
 from __future__ import annotations
@@ -57,10 +58,14 @@ class Room:
         names = {runner.name for runner in live}
         self._hosts = tuple(host for host in hosts if not host.closed)
         self._left = {host.name: dict(host.room) for host in hosts}
+        self._images, self._spread = world.images_at, world.spread
+        self._load = dict.fromkeys(self._left, 0)  # VMs on each host
         self._held: set[str] = set()
         self._ours = dict.fromkeys(self._left, 0)
         for vm in vms:
             if vm.name not in names:
+                if vm.takes:
+                    self._load[vm.host] = self._load.get(vm.host, 0) + 1
                 self._subtract(vm.host, vm.takes)
         for runner in live:
             self.take(runner.slot, runner.spec)
@@ -69,19 +74,24 @@ class Room:
         """Return the same room, to be handed out apart from this."""
         twin = copy(self)
         twin._left = {host: dict(left) for host, left in self._left.items()}
-        twin._held, twin._ours = set(self._held), dict(self._ours)
+        twin._held, twin._ours, twin._load = set(self._held), dict(self._ours), dict(self._load)
         return twin
 
     def slot_for(self, pool: Pool) -> str | None:
         """Return the slot that the next VM of *pool* would take; None: there is no room for it."""
-        host = next((host for host in self._hosts if self._fits(pool, host)), None)
+        fitting = [host for host in self._hosts if self._fits(pool, host)]
+        host = min(fitting, key=lambda host: self._order(pool, host), default=None)
         return None if host is None else _next_free(host.name, self._held)
+
+    def _order(self, pool: Pool, host: Host) -> tuple[bool, int]:
+        return (host.name, pool.image) not in self._images, self._load[host.name] if self._spread else 0
 
     def take(self, slot: str, pool: Pool) -> None:
         """Take note that a VM of *pool* holds *slot*."""
         host = host_of(slot)
         self._held.add(slot)
         self._ours[host] = self._ours.get(host, 0) + 1
+        self._load[host] = self._load.get(host, 0) + 1
         self._subtract(host, pool.takes)
 
     def _fits(self, pool: Pool, host: Host) -> bool:

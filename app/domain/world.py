@@ -81,6 +81,7 @@ class Host:
     state: HostState = HostState.OPEN
     closed: str = ""  # why nothing new starts there, where it is not open
     seen_at: datetime | None = None  # when it was last heard of; None: never, or it is the one we are on
+    can_be_chosen: bool = True  # a VM can be put there on purpose
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -241,6 +242,10 @@ class World:
     to_refresh: frozenset[str] = frozenset()  # images that an operator wants asked about now
     to_drop: frozenset[str] = frozenset()  # bases that an operator wants removed
     to_prepare: frozenset[str] = frozenset()  # images whose base an operator wants prepared now
+    images_at: Mapping[tuple[str, str], datetime] = field(
+        default_factory=dict
+    )  # by host and image, of hosts that fetch their own: when it was last seen to have it
+    spread: bool = False  # the emptiest host is filled first, and not the first in order
     draining: bool = False
     demand: tuple[Demand, ...] = ()
     runners: tuple[Runner, ...] = ()  # every live one, and those gone whose registration is still owed

@@ -209,8 +209,9 @@ class ModelHost:
                     size_gb=self.base_gb,
                 )
 
-    async def start(self, name: str, spec: Pool) -> GuestFacts:
+    async def start(self, name: str, spec: Pool, *, host: str = "") -> GuestFacts:
         """Boot a VM, or go on waiting for one that runs."""
+        del host
         self._spend("start")
         vm = self.vms.get(name)
         if vm is None:
@@ -228,7 +229,7 @@ class ModelHost:
             raise VMError(msg, reason="runner_missing")
         vm.ready = True
         version = made[1].runner_version if made else RUNNER_VERSION
-        return GuestFacts(image=f"{spec.image}@sha256:model", runner_version=version)
+        return GuestFacts(image=f"{spec.image}@sha256:model", runner_version=version, host=self.name)
 
     async def deliver(self, name: str, spec: Pool, jit: JitConfig) -> None:
         """Start the runner in a guest, once."""

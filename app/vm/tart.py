@@ -122,8 +122,9 @@ class TartBackend:
         if not await self._bases.drop(name, in_use):
             await self._images.drop(name, in_use)
 
-    async def start(self, name: str, spec: Pool) -> GuestFacts:
+    async def start(self, name: str, spec: Pool, *, host: str = "") -> GuestFacts:
         """Boot a fresh VM, or go on waiting for one of that name that runs."""
+        del host
         stage = "clone"
         troubles: list[VMError] = []
         now = asyncio.get_running_loop().time

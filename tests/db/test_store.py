@@ -139,6 +139,16 @@ async def test_a_runner_reads_back_as_written(store: Store, reader: Reader) -> N
     assert (await records(reader)).runners == (runner,)
 
 
+async def test_which_image_was_where(store: Store, reader: Reader) -> None:
+    """It is known of every Mac of a fleet which images VMs were made of there, whichever of its slots they had."""
+    for n, slot in enumerate(("mini2/1", "mini2/2", "mini3/1", "1")):
+        name = f"mini-mac-{'abcd'[n] * 8}"
+        await store.claim(a_runner(S.CLAIMED, name=name, slot=slot, created_at=ago(minutes=9 - n)))
+        if n != 2:  # that one never had a VM
+            await store.amend(name, image="sequoia@sha256:model")
+    assert await reader.images_at() == {("mini2", "sequoia"): ago(minutes=8)}
+
+
 async def test_debts_stay_in_sight(store: Store, reader: Reader) -> None:
     """A runner that is gone stays in the World until its registration is settled."""
     await store.claim(a_runner(S.CLAIMED))

@@ -9,7 +9,7 @@ import pytest
 from app.domain.places import Room, reseated
 from app.domain.pools import MACOS_VM
 from app.domain.world import Host, World
-from tests.builders import a_host, a_mac, a_pool, a_runner, a_vm, a_world
+from tests.builders import NOW, a_host, a_mac, a_pool, a_runner, a_vm, a_world
 
 SHELF = (
     Host(name="mini1", room={MACOS_VM: 2}),
@@ -58,6 +58,30 @@ def shelf(*vms: Any, hosts: tuple[Host, ...] = SHELF, **world: Any) -> World:
         ),
         pytest.param(
             shelf(runners=(a_runner(slot="1"),)), "mini1/1", id="a runner on a Mac that is not in sight"
+        ),
+        pytest.param(
+            shelf(images_at={("mini2", "sequoia"): NOW, ("mini1", "other"): NOW}),
+            "mini2/1",
+            id="the Mac that has the image goes before the one that would fetch it",
+        ),
+        pytest.param(
+            shelf(a_vm("x", host="mini2"), a_vm("y", host="mini2"), images_at={("mini2", "sequoia"): NOW}),
+            "mini1/1",
+            id="but a full Mac is waited for by nobody",
+        ),
+        pytest.param(
+            shelf(runners=(a_runner(slot="mini1/1"),)), "mini1/2", id="packed: one Mac is filled first"
+        ),
+        pytest.param(
+            shelf(runners=(a_runner(slot="mini1/1"),), spread=True), "mini2/1", id="spread: the emptiest Mac"
+        ),
+        pytest.param(
+            shelf(a_vm("x", host="mini1"), spread=True), "mini2/1", id="spread: strangers' VMs count too"
+        ),
+        pytest.param(
+            shelf(runners=(a_runner(slot="mini2/1"),), spread=True, images_at={("mini2", "sequoia"): NOW}),
+            "mini2/2",
+            id="spread, but a pull costs more than company",
         ),
     ],
 )

@@ -25,7 +25,7 @@ IMAGE = "sequoia"
 RUN_SH = (
     "#!/bin/sh\necho 'Listening for Jobs'\nuntil [ -f ../code ]; do sleep 0.1; done\nexit $(cat ../code)\n"
 )
-QUICK = Limits(placed=1.0, image=5.0, every=0.1, wait=2)
+QUICK = Limits(chosen=0.6, placed=1.0, image=5.0, every=0.1, wait=2)
 
 
 def spec(**changes: Any) -> Pool:

@@ -99,6 +99,19 @@ async def test_pending_for_ever(bench: OrchardBench) -> None:
     assert stalled.value.reason == "worker_stalled"
 
 
+async def test_a_mac_is_chosen(tmp_path: Path) -> None:
+    """A VM goes to the Mac it is meant for, where that has a label of its own; and to another where it is not taken there."""
+    async with orchard_bench(tmp_path, macs=("mini1", "mini2", "mini3")) as bench:
+        workers = bench.shelf.workers
+        for name in ("mini2", "mini3"):
+            workers[name].record.labels["host"] = name
+        look = await bench.vms.look()
+        assert {host.name for host in look.hosts if host.can_be_chosen} == {"mini2", "mini3"}
+        assert (await bench.vms.start(A, spec(), host="mini3")).host == "mini3"
+        workers["mini3"].record.paused = True
+        assert (await bench.vms.start(B, spec(), host="mini3")).host != "mini3"
+
+
 async def test_a_worker_is_paused(bench: OrchardBench) -> None:
     """A worker that is paused takes nothing new; one that is not there cannot be paused."""
     for paused in (True, False):

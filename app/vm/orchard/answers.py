@@ -47,6 +47,12 @@ class Worker:
     arch: str
     runtime: str
 
+    @property
+    def pin(self) -> Mapping[str, str]:
+        """The label that makes a VM its own: one whose value is the worker's name. Nothing: it has none such."""
+        named = (name for name, value in sorted(self.labels.items()) if value == self.name)
+        return dict.fromkeys(list(named)[:1], self.name)
+
 
 def machine(found: object) -> Machine:
     """Return the VM that *found* describes. Raises ValueError where it is none."""

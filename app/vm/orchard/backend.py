@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -51,7 +51,8 @@ ASKED = 3  # times, for a VM
 class Limits:
     """Seconds; the controller itself sets no limit to anything."""
 
-    placed: float = 60.0  # for a worker to take a VM
+    chosen: float = 12.0  # for the worker that was chosen to take a VM: two passes of the scheduler
+    placed: float = 60.0  # for any worker to take it
     image: float = 3600.0  # for the worker to have it made, the pull of its image included
     every: float = 1.0  # between two looks at a VM that is being made
     wait: int = 10  # for a guest to be reached
@@ -78,6 +79,7 @@ class OrchardBackend:
         self._watch = Watch(names, self._fleet, lambda name, how: self._tell(name, how))
         self._follower = Follower(controller.access)
         self._about: dict[str, list[str]] = {}
+        self._pins: dict[str, Mapping[str, str]] = {}  # by worker, as last looked at
         self._is_known = False  # the controller told its version
         self._away_until: datetime | None = None  # by its own clock; None: not asked yet
 
@@ -89,6 +91,7 @@ class OrchardBackend:
             self._is_known = True
         fleet = await self._fleet()
         self._watch.saw(fleet)
+        self._pins = {worker.name: worker.pin for worker in fleet.workers}
         if self._away_until is None:
             self._away_until = fleet.at + AWAY
         return host_look(fleet, self._names, at=at, settling=fleet.at < self._away_until)
@@ -118,11 +121,11 @@ class OrchardBackend:
         msg = f"{name} is on no Mac that we may remove it from: remove it there, `tart delete`"
         raise VMError(msg, reason="images_are_the_workers")
 
-    async def start(self, name: str, spec: Pool) -> GuestFacts:
+    async def start(self, name: str, spec: Pool, *, host: str = "") -> GuestFacts:
         """Have a VM made, or go on waiting for one of that name."""
         now = asyncio.get_running_loop().time
         began = now()
-        await self._ask_for(name, spec)
+        await self._have_placed(name, spec, self._pins.get(host, {}))
         self._watch.expect(name)
         machine = await self._until_it_runs(name, spec)
         made = now()
@@ -132,14 +135,32 @@ class OrchardBackend:
             f"VM {name} on {machine.worker}, a fresh clone of {image}",
             f"made in {made - began:.1f} s, ready {now() - made:.1f} s later",
         ]
-        return GuestFacts(image=image, runner_version=version)
+        return GuestFacts(image=image, runner_version=version, host=machine.worker)
 
-    async def _ask_for(self, name: str, spec: Pool) -> None:
+    async def _have_placed(self, name: str, spec: Pool, pin: Mapping[str, str]) -> None:
+        """Ask for a VM on the worker that *pin* names. Where that takes it not soon, any other may have it.
+
+        A name is asked for twice only while no worker knows it.
+        """
+        now = asyncio.get_running_loop().time
+        began = now()
+        await self._ask_for(name, spec, pin)
+        while pin and now() - began < self._limits.chosen:
+            machine = await self._controller.machine(name)
+            if machine is None or machine.worker or machine.status is Status.FAILED:
+                return
+            await asyncio.sleep(self._limits.every)
+        if pin:
+            log.info("placed_elsewhere", runner=name, wanted=dict(pin))
+            await self._controller.delete(name)
+            await self._ask_for(name, spec, {})
+
+    async def _ask_for(self, name: str, spec: Pool, pin: Mapping[str, str]) -> None:
         """Have the controller take the VM in. Where its answer is lost, it may have: it is asked again."""
         for _ in range(ASKED):
             try:
                 if await self._controller.machine(name) is None:
-                    await self._controller.create(request.vm(name, spec))
+                    await self._controller.create(request.vm(name, spec, pin=pin))
             except VMError as error:
                 if error.reason not in {CONTROLLER_TROUBLE.code, UNREACHABLE.code}:
                     raise

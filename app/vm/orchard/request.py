@@ -12,8 +12,11 @@ TART_VMS = "org.cirruslabs.tart-vms"  # Orchard's name for the places that Apple
 PATIENCE = 1800  # s that a guest waits for a job, before it ends by itself: whoever started it is gone then
 
 
-def vm(name: str, spec: Pool) -> dict[str, Any]:
-    """Return the body that asks for a VM. Zeros are left out, and numbers are whole: others are refused."""
+def vm(name: str, spec: Pool, *, pin: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the body that asks for a VM; *pin* are the labels of the one worker that may have it.
+
+    Zeros are left out, and numbers are whole: others are refused.
+    """
     kind = spec.kind
     body: dict[str, Any] = {
         "name": name,
@@ -25,7 +28,7 @@ def vm(name: str, spec: Pool) -> dict[str, Any]:
         "headless": True,
         "restart_policy": "Never",  # a second life could use nothing: a JIT config is good for one
         "resources": outward(spec.takes),
-        "labels": dict(kind.labels),
+        "labels": dict(kind.labels) | dict(pin or {}),
         "startup_script": {
             "script_content": guest.attend_script(),
             "env": {"CIDERMILL_VM": name, "CIDERMILL_PATIENCE": str(PATIENCE)},

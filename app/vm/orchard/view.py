@@ -55,6 +55,7 @@ def _host(worker: Worker, now: datetime, *, waits: bool) -> Host:
         state=state,
         closed=closed,
         seen_at=worker.last_seen,
+        can_be_chosen=bool(worker.pin),
     )
 
 
