@@ -39,7 +39,7 @@ class Images:
 
     async def prepare(self, image: str) -> None:
         """Make an image clonable that is not."""
-        self._sight.to_refresh.discard(image)
+        self._sight.to_refresh.pop(image, None)
         try:
             await self._vms.prepare(image)
         except VMError as error:
@@ -50,7 +50,7 @@ class Images:
 
     async def refresh(self, image: str, world: World) -> None:
         """Pull what an image is by now. Where that fails nothing waits: launches go on from what there is."""
-        self._sight.to_refresh.discard(image)
+        self._sight.to_refresh.pop(image, None)
         try:
             exact = await self._vms.prepare(image)
         except VMError as error:

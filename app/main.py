@@ -136,6 +136,7 @@ async def _run(
             min_free_disk_gb=settings.min_free_disk_gb,
             poll_interval=settings.poll_interval,
             image_refresh=settings.image_refresh,
+            image_pulls=settings.image_pulls,
             image_keep=settings.image_keep,
             spread=settings.placement == "spread",
         ),

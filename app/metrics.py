@@ -109,6 +109,12 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.pulls = Counter(
+            "cidermill_image_pulls",
+            "Images that Macs of a fleet were had fetch beforehand, or were not: ok, or why not.",
+            ["outcome"],
+            registry=registry,
+        )
         self.failures = Counter(
             "cidermill_failures",
             "Failures, by what waits for them: a scope of launches, or nothing (again).",

@@ -38,6 +38,7 @@ from app.ports import (
     VMBackend,
     VMError,
 )
+from app.pulls import Pulls
 from app.sight import Sight
 
 log = structlog.get_logger(__name__)
@@ -73,6 +74,15 @@ class Performer:
             ask=self._ask,
         )
         self._images = Images(store=store, vms=vms, sight=sight, clock=clock, fail=self._fail)
+        self._pulls = Pulls(
+            store=store,
+            vms=vms,
+            sight=sight,
+            metrics=metrics,
+            clock=clock,
+            move=self._move,
+            fail=self._fail,
+        )
         self._bases = Bases(
             store=store,
             github=github,
@@ -95,6 +105,8 @@ class Performer:
                 log.info("reseated", slots=dict(slots))
             case do.Boot(runner):
                 await self._boot(runner)
+            case do.FetchImage(runner):
+                await self._pulls.make(runner)
             case do.MakeBase(runner, target):
                 await self._bases.make(runner, target)
             case do.Mint():
@@ -106,10 +118,7 @@ class Performer:
                 await self._store.amend(runner.name, guest_held_until=runner.held_until)
             case do.Stop(runner=runner, reason=reason):
                 await self._move(runner.name, RunnerState.STOPPING, reason)
-                if runner.serves_jobs:
-                    await self._count_barren(action)
-                else:
-                    await self._bases.stopped(runner, reason)
+                await self._count_stopped(action)
             case do.Retire():
                 await self._retire(action, world)
             case do.Destroy(runner):
@@ -163,7 +172,7 @@ class Performer:
         token = "".join(self._chance.choices(TOKEN_ALPHABET, k=TOKEN_LENGTH))
         now = self._clock()
         runner = Runner(
-            name=runner_name(world.names.host, BASE if action.purpose is Purpose.BASE else pool.name, token),
+            name=runner_name(world.names.host, pool.name if action.purpose is Purpose.JOBS else BASE, token),
             slot=action.slot,
             spec=pool,
             state=RunnerState.CLAIMED,
@@ -194,7 +203,7 @@ class Performer:
             runner_version=facts.runner_version,
         )
         if facts.host:
-            self._sight.images_at[facts.host, runner.spec.image] = self._clock()
+            self._sight.images_at.setdefault((facts.host, runner.spec.image), self._clock())
         if facts.runner_version is not None:
             self._sight.versions[runner.pool] = facts.runner_version
         await self._store.succeed("host", f"pool:{runner.pool}")
@@ -287,6 +296,15 @@ class Performer:
         else:
             msg = f"{runner.name} is not listed by GitHub and its guest does not answer: left alone for now"
             raise VMError(msg, reason="guest_unknown")
+
+    async def _count_stopped(self, action: do.Stop) -> None:
+        match action.runner.purpose:
+            case Purpose.JOBS:
+                await self._count_barren(action)
+            case Purpose.BASE:
+                await self._bases.stopped(action.runner, action.reason)
+            case Purpose.PULL:
+                await self._pulls.stopped(action.runner, action.reason)
 
     async def _count_barren(self, action: do.Stop | do.Retire) -> None:
         """Let the next runner of the class wait, more each time, or a broken image would boot VMs in a loop."""

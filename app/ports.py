@@ -231,6 +231,13 @@ class VMBackend(Protocol):
         own. Leaves clean-up of a VM that became no base to :meth:`delete`; half a base is never cloned.
         """
 
+    async def fetch(self, name: str, spec: Pool, *, host: str) -> GuestFacts:
+        """Have one of several hosts fetch the pool's image as the registry has it now, in a VM called *name*.
+
+        Returns once that is known to be whole there; the VM is of no further use. May take an hour. Leaves clean-up
+        to :meth:`delete`.
+        """
+
     async def drop_base(self, name: str, in_use: frozenset[str]) -> None:
         """Remove a local base with what was pulled for it; absent is success. Raises where an image in use has it."""
 

@@ -51,6 +51,7 @@ class Setup:
     min_free_disk_gb: float
     poll_interval: timedelta = timedelta(minutes=1)
     image_refresh: timedelta = timedelta(0)
+    image_pulls: int = 1
     image_keep: int = 1
     spread: bool = False
 
@@ -116,7 +117,7 @@ class Reconciler:
         self, *, refresh: Iterable[str] = (), drop: Iterable[str] = (), prepare: Iterable[str] = ()
     ) -> None:
         """Have images asked about at their registry, bases removed and prepared, as soon as the plan agrees."""
-        self.sight.to_refresh.update(refresh)
+        self.sight.to_refresh.update(dict.fromkeys(refresh, self._clock()))
         self.sight.to_drop.update(drop)
         self.sight.to_prepare.update(prepare)
         self.wake()
@@ -208,8 +209,9 @@ class Reconciler:
             pools=setup.pools,
             min_free_disk_gb=setup.min_free_disk_gb,
             image_refresh=setup.image_refresh,
+            image_pulls=setup.image_pulls,
             image_keep=setup.image_keep,
-            to_refresh=frozenset(sight.to_refresh),
+            to_refresh=dict(sight.to_refresh),
             to_drop=frozenset(sight.to_drop),
             to_prepare=frozenset(sight.to_prepare),
             images_at=dict(sight.images_at),

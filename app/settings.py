@@ -31,7 +31,7 @@ HOST_NAME = re.compile(r"[a-z0-9]{1,20}")
 LISTEN = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 GHES_VERSION = "2022-11-28"
-FOR_FLEETS = frozenset({"placement"})  # settings that mean nothing where there is one Mac
+FOR_FLEETS = frozenset({"image_pulls", "placement"})  # settings that mean nothing where there is one Mac
 
 
 def default_host_name() -> str:
@@ -65,6 +65,7 @@ class Settings(BaseModel):
     poll_interval: Duration = timedelta(seconds=60)
     image_refresh: Duration = timedelta(days=1)
     image_keep: int = Field(default=1, ge=0, le=20)
+    image_pulls: int = Field(default=1, ge=1, le=100)
     placement: Literal["pack", "spread"] = "pack"
     tart_path: str = "tart"
     tart_home: Path | None = None

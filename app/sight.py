@@ -48,8 +48,10 @@ class Sight:
     versions: dict[str, str] = field(default_factory=dict)  # by pool: the runner in its image
     images_at: dict[tuple[str, str], datetime] = field(
         default_factory=dict
-    )  # by host and image: last seen there
-    to_refresh: set[str] = field(default_factory=set)  # images that an operator wants asked about
+    )  # by host and image: last fetched
+    to_refresh: dict[str, datetime] = field(
+        default_factory=dict
+    )  # images that an operator wants asked about, and since when
     to_drop: set[str] = field(default_factory=set)  # bases that an operator wants removed
     to_prepare: set[str] = field(default_factory=set)  # images whose base an operator wants prepared
 

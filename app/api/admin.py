@@ -33,12 +33,13 @@ from app.api.stages import stages_of
 from app.api.warnings import warnings_of
 from app.db.reader import JobFilter
 from app.db.store import UnknownRunner
+from app.domain import pulls
 from app.domain.explain import explain
 from app.domain.images import is_ready
 from app.domain.jobs import JobStatus
 from app.domain.plan import hold_up, pool_hold_up
 from app.domain.pools import host_of
-from app.domain.runners import NotHoldable, RunnerState, StopRequest
+from app.domain.runners import NotHoldable, Purpose, RunnerState, StopRequest
 from app.domain.world import World
 from app.ports import UnknownHost, VMError
 
@@ -106,7 +107,8 @@ async def slots(context: Ctx) -> list[SlotOut]:
         SlotOut(
             slot=slot,
             state=holder.state if (holder := holders.get(slot)) else "free",
-            preparing=holder.spec.image if holder and not holder.serves_jobs else None,
+            preparing=holder.spec.image if holder and holder.purpose is Purpose.BASE else None,
+            pulling=holder.spec.image if holder and holder.purpose is Purpose.PULL else None,
             runner=holder.name if holder else None,
             pool=holder.pool if holder else None,
             since=holder.since if holder else None,
@@ -122,6 +124,7 @@ async def hosts(context: Ctx) -> list[HostOut]:
     """Return every Mac, by name; none before the first look."""
     world = world_of(context)
     used = Counter(host_of(runner.slot) for runner in world.live)
+    pulling = {host_of(runner.slot): runner.spec.image for runner in pulls.under_way(world)}
     return [
         HostOut(
             host=host.name,
@@ -129,6 +132,8 @@ async def hosts(context: Ctx) -> list[HostOut]:
             closed=host.closed or None,
             slots=len(host.slots),
             used=used[host.name],
+            images=sorted({p.image for p in world.pools if (host.name, p.image) in world.images_at}),
+            pulling=pulling.get(host.name),
             seen_at=host.seen_at,
         )
         for host in sorted(world.host.hosts if world.host else (), key=lambda host: host.name)

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from app.api.admin import MISSING, NOT_YET, UNAUTHORIZED, world_of
 from app.api.context import AdminOnly, Ctx
 from app.api.models import CooldownOut, Out, Refusal
-from app.domain import images, preparation
+from app.domain import images, preparation, pulls
+from app.domain.pools import host_of
 from app.domain.versions import held
 from app.domain.world import Base, World
 
@@ -54,6 +55,15 @@ class BaseOut(Out):
         )
 
 
+class FetchedOut(Out):
+    """What is known of an image on one Mac of several that fetch their images themselves."""
+
+    host: str
+    fetched_at: datetime | None  # when it last fetched the image, as far as is known; None: never
+    pulling: bool  # it does so now, ahead of jobs
+    can_be_chosen: bool  # else it fetches images for jobs alone
+
+
 class ImageOut(Out):
     """An image that a pool names, or that is still here; an empty name: bases that no image is known to be."""
 
@@ -70,6 +80,9 @@ class ImageOut(Out):
     preparing: str | None  # the VM in which its base is being prepared
     due: str | None  # why its base is prepared next, once a slot is free
     asked: bool  # an operator asked for that, and it is not over yet
+    macs: list[
+        FetchedOut
+    ]  # those that VMs of it may be made on; none where there is one Mac, which has bases
     failures: list[CooldownOut]
 
     @classmethod
@@ -79,12 +92,13 @@ class ImageOut(Out):
         present = images.current(image, world) if image else None
         pools = [pool for pool in world.pools if pool.image == image]
         runner, due = preparation.under_way(world), preparation.need(image, world, now)
+        macs = _macs(image, world)
         return cls(
             image=image,
             pools=[pool.name for pool in pools],
             remote=images.is_remote(image),
             ready=images.is_ready(image, world),
-            pulling=f"image:{image}" in world.in_hand,
+            pulling=f"image:{image}" in world.in_hand or any(mac.pulling for mac in macs),
             runner_versions=sorted({version for pool in pools if (version := held(pool, world))}),
             asked_at=present.asked_at if present else None,
             asked_next=images.refresh_at(present, world) if present else None,
@@ -93,6 +107,7 @@ class ImageOut(Out):
             preparing=runner.name if runner and runner.spec.image == image else None,
             due=due.reason if due else None,
             asked=asked,
+            macs=macs,
             failures=[
                 CooldownOut.of(cooldown)
                 for cooldown in world.cooldowns
@@ -168,17 +183,19 @@ async def pull(context: Ctx, wanted: PullIn) -> PullOut:
     """Ask the registry now what images are, and pull what is new; launches go on from what is here until then."""
     world = world_of(context)
     named = {pool.image for pool in world.pools}
-    if world.host is not None and world.host.images is None:
-        raise HTTPException(
-            409,
-            "Each Mac of the fleet fetches images itself: pull it there, `tart pull IMAGE` (docs/orchard.md).",
-        )
     if wanted.image is not None and wanted.image not in named:
         raise HTTPException(404, f"No pool names the image {wanted.image}.")
     chosen = sorted(filter(images.is_remote, named if wanted.image is None else {wanted.image}))
     if not chosen:
         raise HTTPException(
             409, "It is a local VM, which no registry knows: build it anew, packer/README.md."
+        )
+    macs = [mac for image in chosen for mac in _macs(image, world)]
+    if macs and not any(mac.can_be_chosen for mac in macs):
+        raise HTTPException(
+            409,
+            "No Mac of the fleet has a label with its own name, by which it could be told to: pull it there, "
+            "`tart pull IMAGE`, or see docs/orchard.md.",
         )
     for image in chosen:
         if (why := images.no_room(image, world)) is not None:
@@ -228,6 +245,21 @@ async def prune(context: Ctx) -> PruneOut:
     chosen = sorted(images.unused(world_of(context)))
     context.reconciler.tend_images(drop=chosen)
     return PruneOut(bases=chosen)
+
+
+def _macs(image: str, world: World) -> list[FetchedOut]:
+    if world.host is None or world.host.images is not None:
+        return []
+    now = {(host_of(runner.slot), runner.spec.image) for runner in pulls.under_way(world)}
+    return [
+        FetchedOut(
+            host=host.name,
+            fetched_at=world.images_at.get((host.name, image)),
+            pulling=(host.name, image) in now,
+            can_be_chosen=host.can_be_chosen,
+        )
+        for host in sorted(pulls.hosts_of(image, world), key=lambda host: host.name)
+    ]
 
 
 def _by_age(base: Base) -> int:

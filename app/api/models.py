@@ -74,6 +74,7 @@ class SlotOut(Out):
     slot: str
     state: str  # "free", or the state of the runner that holds it
     preparing: str | None  # the image whose base is prepared in it; None: it is a runner's, or free
+    pulling: str | None  # the image that its Mac fetches
     runner: str | None
     pool: str | None
     since: datetime | None
@@ -89,6 +90,8 @@ class HostOut(Out):
     closed: str | None  # why nothing new starts there
     slots: int
     used: int  # of them, by something of ours
+    images: list[str]  # of those that pools name, the ones it has had
+    pulling: str | None  # the image that it fetches now, ahead of jobs
     seen_at: datetime | None  # when it was last heard of; None: never, or CiderMill runs on it
 
 

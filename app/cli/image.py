@@ -99,15 +99,21 @@ def _rows(image: dict[str, Any]) -> Iterator[list[object]]:
             ago,
             "",
         ]
+    for mac in image["macs"]:
+        asked = f"{show.since(mac['fetched_at'])} ago" if mac["fetched_at"] else "never"
+        yield ["", "", mac["host"], "", "", "", asked, ""]
     for base in older:
         yield ["", "", "before", base["digest"][:SHORT], f"{base['size_gb']:.0f} GB", "", "", ""]
 
 
 def _state(image: dict[str, Any]) -> str:
     if image["pulling"]:
-        return "being pulled"
+        where = ", ".join(mac["host"] for mac in image["macs"] if mac["pulling"])
+        return f"being pulled on {where}" if where else "being pulled"
     if image["preparing"]:
         return "being prepared"
+    if image["macs"]:
+        return f"on {sum(bool(mac['fetched_at']) for mac in image['macs'])} of {len(image['macs'])} Macs"
     if not image["ready"]:
         return "not here"
     return "ready" if image["pools"] else "unused"

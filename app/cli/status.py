@@ -58,6 +58,8 @@ def _summary(whole: dict[str, Any]) -> list[str]:
 
 
 def _doing(slot: dict[str, Any]) -> str:
+    if slot["pulling"]:
+        return f"{slot['state']}, pulling {slot['pulling']}"
     if slot["preparing"]:
         return f"{slot['state']}, preparing {slot['preparing']}"
     return f"closed, {slot['closed']}" if slot["closed"] and not slot["runner"] else str(slot["state"])

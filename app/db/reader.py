@@ -36,7 +36,7 @@ from app.db.rows import (
 from app.db.store import CLOCK, DRAINING, LOG_REACHED
 from app.domain.jobs import Job, JobStatus
 from app.domain.pools import Target, host_of
-from app.domain.runners import Runner, RunnerState
+from app.domain.runners import Purpose, Runner, RunnerState
 from app.domain.world import Cooldown, Demand, Head
 
 # One walk along ix_job_line to count, and one short one a group for its heads; the index holds all that is asked.
@@ -278,17 +278,28 @@ class Reader:
         return await self._db.read(work)
 
     async def images_at(self) -> dict[tuple[str, str], datetime]:
-        """Return, by host and image, when a VM was last made of the image there; of hosts that have names."""
+        """Return, by host and image, when the host last fetched it, as far as is known; of hosts that have names.
+
+        The first VM of an image had it fetched, unless it was there; those after it had nothing fetched.
+        """
 
         def work(connection: Connection) -> dict[tuple[str, str], datetime]:
             image = func.json_extract(RUNNER.c.spec, "$.image").label("image")
+            first, last = func.min(RUNNER.c.created_at), func.max(RUNNER.c.created_at)
             query = (
-                select(RUNNER.c.slot, image, func.max(RUNNER.c.created_at).label("at"))
+                select(RUNNER.c.slot, image, RUNNER.c.purpose, first.label("first"), last.label("last"))
                 .where(RUNNER.c.image.is_not(None), RUNNER.c.slot.contains("/"))
-                .group_by(RUNNER.c.slot, image)
-                .order_by("at")
+                .group_by(RUNNER.c.slot, image, RUNNER.c.purpose)
             )
-            return {(host_of(row.slot), row.image): row.at for row in connection.execute(query)}
+            made: dict[tuple[str, str], datetime] = {}
+            pulled: dict[tuple[str, str], datetime] = {}
+            for row in connection.execute(query):
+                place = host_of(row.slot), row.image
+                if row.purpose == Purpose.PULL:
+                    pulled[place] = max(row.last, pulled.get(place, row.last))
+                else:
+                    made[place] = min(row.first, made.get(place, row.first))
+            return made | pulled
 
         return await self._db.read(work)
 

@@ -14,7 +14,7 @@ from app.domain.runners import Purpose, Runner, RunnerState
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Take a free slot for a new runner of a pool, or to prepare the base of its image."""
+    """Take a free slot for a new runner of a pool, to prepare the base of its image, or to have that fetched."""
 
     slot: str
     pool: str
@@ -57,6 +57,18 @@ class MakeBase:
 
     runner: Runner
     target: Target
+
+    @property
+    def key(self) -> str:
+        """It may be interrupted as a boot is."""
+        return f"boot:{self.runner.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchImage:
+    """Have the host of a runner's slot fetch the image of its pool, in a VM."""
+
+    runner: Runner
 
     @property
     def key(self) -> str:
@@ -305,7 +317,7 @@ class LookAtRelease:
 Hear = ReadDeliveryLog | ListRepositories | PollJobs
 Look = LookAtHost | LookAtRegistrations | LookAtGroup | LookAtGuest | LookAtRelease | CheckJob | Hear
 Images = PrepareImage | RefreshImage | DropBase
-RunnerAction = Boot | MakeBase | Mint | Note | Hold | Stop | Retire | Destroy | SettleDebt
+RunnerAction = Boot | MakeBase | FetchImage | Mint | Note | Hold | Stop | Retire | Destroy | SettleDebt
 Action = Claim | Reseat | RunnerAction | SweepVM | SweepRegistration | Images | Look
 
 

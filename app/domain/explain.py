@@ -14,7 +14,7 @@ from app.domain.line import Line
 from app.domain.places import Room
 from app.domain.plan import hold_up, pool_hold_up, supply
 from app.domain.pools import Forks, Pool
-from app.domain.runners import Runner, RunnerState
+from app.domain.runners import Purpose, Runner, RunnerState
 from app.domain.world import World
 
 
@@ -130,7 +130,9 @@ def _crowded(job: Job, pool: Pool, world: World, now: datetime) -> str:
 def _doing(runner: Runner, now: datetime) -> str:
     if runner.is_held(now) and runner.held_until is not None:
         return f"{runner.state}, held for debugging until {runner.held_until:%H:%M:%S} UTC"
-    if not runner.serves_jobs:
+    if runner.purpose is Purpose.PULL:
+        return f"has {runner.spec.image} fetched, for {_ago(now - runner.created_at)}"
+    if runner.purpose is Purpose.BASE:
         return f"prepares the base of {runner.spec.image}, for {_ago(now - runner.created_at)}"
     return f"{runner.state} for {_ago(now - runner.since)}"
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.domain import preparation
+from app.domain import preparation, pulls
 from app.domain.actions import (
     Action,
     Boot,
     CheckJob,
     Destroy,
+    FetchImage,
     Hold,
     LookAtGuest,
     MakeBase,
@@ -29,7 +30,7 @@ from app.domain.jobs import JobStatus
 from app.domain.line import Unit
 from app.domain.looks import SETTLED
 from app.domain.pools import Forks, Target
-from app.domain.runners import COMING, WAITING, Runner, RunnerState, StopRequest
+from app.domain.runners import COMING, WAITING, Purpose, Runner, RunnerState, StopRequest
 from app.domain.world import GuestLook, VMState, World
 
 PRESSED_IDLE = timedelta(seconds=30)  # an idle runner yields after this when another class waits
@@ -123,7 +124,7 @@ def review(case: Case) -> Action | None:
         return None
     match runner.state:
         case RunnerState.CLAIMED | RunnerState.BOOTING:
-            return _review_launch(case) if runner.serves_jobs else _review_preparation(case)
+            return _review_coming(case)
         case RunnerState.READY:
             return _review_ready(case)
         case RunnerState.REGISTERED | RunnerState.IDLE:
@@ -135,6 +136,16 @@ def review(case: Case) -> Action | None:
             return None if f"boot:{runner.name}" in case.world.in_hand else Destroy(runner)
         case RunnerState.GONE:
             return SettleDebt(runner) if runner.is_owed and case.age < FORGIVEN else None
+
+
+def _review_coming(case: Case) -> Action | None:
+    match case.runner.purpose:
+        case Purpose.JOBS:
+            return _review_launch(case)
+        case Purpose.BASE:
+            return _review_preparation(case)
+        case Purpose.PULL:
+            return _review_pull(case)
 
 
 def _review_launch(case: Case) -> Action | None:
@@ -176,6 +187,20 @@ def _why_no_preparation(case: Case) -> str | None:
         return "pool_changed"
     due = preparation.need(spec.image, case.world, case.now)
     return "yielded" if case.pressed and not (due and due.urgent) else None
+
+
+def _review_pull(case: Case) -> Action | None:
+    runner = case.runner
+    unwanted = "stopped_by_operator" if runner.stop else "draining" if case.world.draining else None
+    if unwanted is None and not pulls.is_wanted(runner.spec, case.world):
+        unwanted = "pool_changed"
+    if unwanted:
+        return Stop(runner=runner, reason=unwanted)
+    if f"boot:{runner.name}" in case.world.in_hand:
+        return None  # it keeps its own time limits, and the slot until then: half an image is none
+    if runner.state is RunnerState.CLAIMED:
+        return FetchImage(runner)
+    return Stop(runner=runner, reason="interrupted")
 
 
 def _may_yield(case: Case) -> bool:

@@ -86,6 +86,11 @@ class Room:
     def _order(self, pool: Pool, host: Host) -> tuple[bool, int]:
         return (host.name, pool.image) not in self._images, self._load[host.name] if self._spread else 0
 
+    def slot_on(self, host: str, pool: Pool) -> str | None:
+        """Return the slot that a VM of *pool* would take on *host*; None: there is no room for it."""
+        fits = any(one.name == host and self._fits(pool, one) for one in self._hosts)
+        return _next_free(host, self._held) if fits else None
+
     def take(self, slot: str, pool: Pool) -> None:
         """Take note that a VM of *pool* holds *slot*."""
         host = host_of(slot)

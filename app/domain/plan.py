@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from app.domain import images, preparation
+from app.domain import images, preparation, pulls
 from app.domain.actions import Action, CheckJob, Claim, Reseat
 from app.domain.lifecycle import Case, needs_unit, review, side_check
 from app.domain.line import Line, Unit
@@ -42,7 +42,7 @@ def plan(world: World, *, now: datetime) -> list[Action]:
     room = Room(world)
     asking = asking_at(world, line)
     pools = frozenset() if line.is_served else launchable(world, now)
-    claims = _claims(world, line, room, pools, asking, now)
+    claims = [*_claims(world, line, room, pools, asking, now), *_pulls(world, room, now)]
     wanting = frozenset(name for name in pools if _slot_for(name, world, room) is None)
     cases = [
         Case(
@@ -105,6 +105,19 @@ def _claims(
         return launches
     room.take(slot, due.pool)  # a slot that no job can use, or that the base needs first
     return [claim, *(_launches(world, line, room, pools) if due.urgent else [])]
+
+
+def _pulls(world: World, room: Room, now: datetime) -> list[Action]:
+    """Return the claims of slots that no job needs now, for pulls that are due."""
+    if hold_up(world, now) is not None:
+        return []
+    claims: list[Action] = []
+    for pull in pulls.next_ones(world, now):
+        slot = room.slot_on(pull.host, pull.pool)
+        if slot is not None:
+            room.take(slot, pull.pool)
+            claims.append(Claim(slot, pull.pool.name, f"the image is fetched: {pull.reason}", Purpose.PULL))
+    return claims
 
 
 def _launches(world: World, line: Line, room: Room, pools: frozenset[str]) -> list[Action]:

@@ -97,6 +97,7 @@ class Purpose(StrEnum):
     """What a slot is held for."""
 
     JOBS = "jobs"
+    PULL = "pull"  # having a host of a fleet fetch an image, in a VM that runs no job either
     BASE = "base"  # preparing the base that launches from an image clone: never registered, supply of no job
 
 

@@ -238,13 +238,16 @@ class World:
     pools: tuple[Pool, ...]
     min_free_disk_gb: float = 0.0
     image_refresh: timedelta = timedelta(0)  # how often registries are asked what a tag is; nothing: never
+    image_pulls: int = 1  # hosts of a fleet that fetch images at a time
     image_keep: int = 1  # digests kept of an image beside the present one
-    to_refresh: frozenset[str] = frozenset()  # images that an operator wants asked about now
+    to_refresh: Mapping[str, datetime] = field(
+        default_factory=dict
+    )  # images that an operator wants asked about, and since when
     to_drop: frozenset[str] = frozenset()  # bases that an operator wants removed
     to_prepare: frozenset[str] = frozenset()  # images whose base an operator wants prepared now
     images_at: Mapping[tuple[str, str], datetime] = field(
         default_factory=dict
-    )  # by host and image, of hosts that fetch their own: when it was last seen to have it
+    )  # by host and image, of hosts that fetch their own: when the host last fetched it, as far as is known
     spread: bool = False  # the emptiest host is filled first, and not the first in order
     draining: bool = False
     demand: tuple[Demand, ...] = ()

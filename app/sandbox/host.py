@@ -44,6 +44,7 @@ class HostFaults:
     look: list[VMError] = field(default_factory=list)
     prepare: list[VMError] = field(default_factory=list)
     make_base: list[VMError] = field(default_factory=list)
+    fetch: list[VMError] = field(default_factory=list)
     drop_base: list[VMError] = field(default_factory=list)
     start: list[VMError] = field(default_factory=list)
     deliver: list[VMError] = field(default_factory=list)
@@ -73,6 +74,8 @@ class ModelHost:
         self.free_disk_gb: float | None = 100.0
         self.limit = self.slots = HOST_LIMIT
         self.name = self.closed = ""
+        self.fetches = False  # it is one of a fleet, whose images are fetched there
+        self.can_be_chosen = True
         self.calls: Counter[str] = Counter()
         self.most_running = 0
         self.connected: Callable[[ModelVM], None] = lambda _: None  # a runner in a guest starts
@@ -117,10 +120,11 @@ class ModelHost:
                     state=HostState.PAUSED if self.closed else HostState.OPEN,
                     closed=self.closed,
                     seen_at=self._clock() if self.name else None,
+                    can_be_chosen=self.can_be_chosen,
                 ),
             ),
             free_disk_gb=self.free_disk_gb,
-            images=frozenset(self.images),
+            images=None if self.fetches else frozenset(self.images),
             bases=(*self._bases(), *self._prepared()),
             digests={image: self._digest(image) for image in self.images},
         )
@@ -179,6 +183,14 @@ class ModelHost:
                 size_gb=self.base_gb,
                 made=made,
             )
+
+    async def fetch(self, name: str, spec: Pool, *, host: str) -> GuestFacts:
+        """Fetch an image in a VM."""
+        del host
+        self._spend("fetch")
+        self._power_on(name)
+        await asyncio.sleep(self.pull_seconds)
+        return GuestFacts(image=f"{spec.image}@sha256:model", runner_version=None, host=self.name)
 
     async def drop_base(self, name: str, in_use: frozenset[str]) -> None:
         """Remove a base."""

@@ -117,6 +117,12 @@ class TartBackend:
         """Prepare the base of a pool's image."""
         await self._bases.make(name, spec, package)
 
+    async def fetch(self, name: str, spec: Pool, *, host: str) -> GuestFacts:
+        """Refuse: images are pulled without a VM here, by :meth:`prepare`."""
+        del spec, host
+        msg = f"{name} is not needed to fetch an image on the Mac that CiderMill runs on: `cidermill image pull` does"
+        raise VMError(msg, reason="images_are_here")
+
     async def drop_base(self, name: str, in_use: frozenset[str]) -> None:
         """Remove a base."""
         if not await self._bases.drop(name, in_use):

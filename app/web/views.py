@@ -42,6 +42,7 @@ async def dashboard(context: Context, lately: Lately) -> dict[str, Any]:
         "status": await admin.status(context),
         "slots": await admin.slots(context),
         "macs": [host for host in await admin.hosts(context) if host.host],
+        "images": len({pool.image for pool in world.pools}),
         "pools": await admin.pools(context),
         "at_work": {course.job.runner: JobOut.of(course.job) for course in board.running},
         "waiting": _by_reason((explain(job, world, now=now), JobOut.of(job)) for job in board.waiting),

@@ -391,7 +391,10 @@ async def test_one_mac_of_a_fleet_is_drained(server: Server) -> None:
     assert "mini2 takes no VMs: it is paused." in (await server.get("/api/v1/status"))["warnings"]
     (mac,) = await server.get("/api/v1/hosts")
     assert when(mac.pop("seen_at")) == server.clock()
-    assert mac == {"host": "mini2", "state": "paused", "closed": "it is paused", "slots": 2, "used": 0}
+    assert mac == {"host": "mini2", "state": "paused", "closed": "it is paused", "slots": 2, "used": 0} | {
+        "images": [],
+        "pulling": None,
+    }
     assert (await server.client.post("/api/v1/hosts/mini2/resume")).json()["draining"] is False
     await server.passes(2)
     assert [slot["slot"] for slot in await server.get("/api/v1/slots") if not slot["closed"]] == [

@@ -57,6 +57,7 @@ async def test_images_are_listed(pulled: Server) -> None:
         "preparing": None,
         "due": None,
         "asked": False,
+        "macs": [],
         "failures": [],
     }
     assert (local["image"], local["remote"], local["ready"], local["bases"]) == ("sequoia", False, True, [])

@@ -55,6 +55,31 @@ async def test_what_keeps_a_pull_from_being_made(pulled: Desk) -> None:
     assert "No pool names" in unknown.stderr
 
 
+async def test_a_fleet(desk: Desk) -> None:
+    """Its Macs are listed with when each fetched the image; asked for, each does again, unless none can be told to."""
+    server = desk.server
+    server.vms.name, server.vms.fetches = "mini2", True
+    await server.reconciler.configure(replace_pools(server.reconciler.setup, (a_pool(image=IMAGE),)))
+    for _ in range(3):
+        await server.reconciler.turn()
+        await asyncio.sleep(0)
+    (image,) = json.loads(await desk.says("image", "list", "--json"))
+    assert (image["pulling"], [mac["host"] for mac in image["macs"]]) == (True, ["mini2"])
+    assert f"pulling {IMAGE}" in await desk.says("status")
+    await server.passes(4, seconds=1)
+    rows = [line.split("\t")[2] for line in (await desk.says("image", "list")).splitlines()[1:]]
+    assert rows == ["on 1 of 1 Macs", "mini2"]
+    assert "mini2\topen\t0 of 2\t" in await desk.says("status")
+    assert IMAGE in await desk.says("image", "pull")
+    await server.passes(5, seconds=1)
+    assert server.vms.calls["fetch"] == 2
+    server.vms.can_be_chosen = False
+    server.reconciler.host_changed()
+    await server.passes(2, seconds=1)
+    refused = await desk.run("image", "pull")
+    assert (refused.exit_code, "has a label with its own name" in refused.stderr) == (1, True)
+
+
 async def test_prepare_and_wait(desk: Desk) -> None:
     """What will be done is said; the list shows what was done; --wait ends with how it went."""
     server = desk.server

@@ -18,7 +18,7 @@ from app.db.reader import LINE, LIVE_OR_OWED, JobFilter, Reader, Records
 from app.db.store import Delivery, SlotTaken, Store, UnknownRunner
 from app.domain.jobs import JobStatus, Source
 from app.domain.pools import Target
-from app.domain.runners import InvalidTransition, RunnerState, StopRequest
+from app.domain.runners import InvalidTransition, Purpose, RunnerState, StopRequest
 from tests.builders import NOW, TARGET, a_pool, a_runner, ago, an_event
 
 S, J = RunnerState, JobStatus
@@ -140,13 +140,25 @@ async def test_a_runner_reads_back_as_written(store: Store, reader: Reader) -> N
 
 
 async def test_which_image_was_where(store: Store, reader: Reader) -> None:
-    """It is known of every Mac of a fleet which images VMs were made of there, whichever of its slots they had."""
-    for n, slot in enumerate(("mini2/1", "mini2/2", "mini3/1", "1")):
-        name = f"mini-mac-{'abcd'[n] * 8}"
-        await store.claim(a_runner(S.CLAIMED, name=name, slot=slot, created_at=ago(minutes=9 - n)))
-        if n != 2:  # that one never had a VM
+    """It is known of every Mac of a fleet when it fetched an image: for its first VM, or when it was last told to."""
+    rows = (
+        ("a", "mini2/1", Purpose.JOBS, 9),
+        ("b", "mini2/2", Purpose.JOBS, 8),
+        ("c", "mini3/1", Purpose.JOBS, 7),
+        ("d", "mini3/2", Purpose.PULL, 6),
+        ("e", "mini4/1", Purpose.JOBS, 5),
+        ("f", "1", Purpose.JOBS, 4),
+    )
+    for letter, slot, purpose, minutes in rows:
+        name = f"mini-mac-{letter * 8}"
+        created = ago(minutes=minutes)
+        await store.claim(a_runner(S.CLAIMED, name=name, slot=slot, created_at=created, purpose=purpose))
+        if letter != "e":  # that one never had a VM
             await store.amend(name, image="sequoia@sha256:model")
-    assert await reader.images_at() == {("mini2", "sequoia"): ago(minutes=8)}
+    assert await reader.images_at() == {
+        ("mini2", "sequoia"): ago(minutes=9),
+        ("mini3", "sequoia"): ago(minutes=6),
+    }
 
 
 async def test_debts_stay_in_sight(store: Store, reader: Reader) -> None:

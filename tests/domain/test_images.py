@@ -109,7 +109,7 @@ NOTHING: list[Action] = []
             id="the new one would not fit beside the old",
         ),
         pytest.param(
-            of_registry(a_base(asked_at=NOW), to_refresh=frozenset({IMAGE}), demand=(a_demand(),)),
+            of_registry(a_base(asked_at=NOW), to_refresh={IMAGE: NOW}, demand=(a_demand(),)),
             REFRESHED,
             id="an operator asked for it",
         ),

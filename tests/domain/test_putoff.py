@@ -21,7 +21,7 @@ FULL = {"free_disk_gb": 49.0}  # 30 are to stay free, and the image took 20
         pytest.param(of_registry(a_base()), None, id="due, and room"),
         pytest.param(of_registry(a_base(asked_at=ago(hours=1)), host=FULL), None, id="not due"),
         pytest.param(
-            of_registry(a_base(asked_at=NOW), host=FULL, to_refresh=frozenset({IMAGE})),
+            of_registry(a_base(asked_at=NOW), host=FULL, to_refresh={IMAGE: NOW}),
             "not renewed",
             id="an operator asked for it",
         ),

@@ -172,7 +172,7 @@ async def real_shelf(place: Path, *, worker: str = "mini1") -> AsyncIterator[Rea
         for address in addresses:
             await stack.enter_async_context(ssh_server(address, home, tart))
         process = made.spawn(
-            "worker", "run", "--name", worker, "--resources", "org.cirruslabs.tart-vms=2",
+            "worker", "run", "--name", worker, "--resources", "org.cirruslabs.tart-vms=2", "--labels", f"host={worker}",
             "--bootstrap-token", bootstrap_token(made.certificate), made.url,
         )  # fmt: skip
         stack.callback(ended, process)

@@ -15,6 +15,7 @@ import pytest
 from app.domain.pools import MACOS_VM, Kind, Names
 from app.domain.world import VMState
 from app.ports import JitConfig, UnknownHost, VMError
+from app.sandbox.image import make_image
 from app.sandbox.orchard.values import new_record
 from app.vm.orchard import request
 from app.vm.orchard.answers import Machine, Status, Worker
@@ -22,9 +23,9 @@ from app.vm.orchard.controller import Fleet
 from app.vm.orchard.endings import ending
 from app.vm.orchard.view import PAUSED, SETTLING, host_look
 from tests.builders import NOW, a_pool, ago
-from tests.vm.orchard_bench import OrchardBench, orchard_bench, spec
+from tests.vm.orchard_bench import RUN_SH, OrchardBench, orchard_bench, spec
 
-A, B = "mini-mac-aaaaaaaa", "mini-mac-bbbbbbbb"
+A, B, C = (f"mini-mac-{letter * 8}" for letter in "abc")
 JIT = JitConfig("eyJ-the-jit-config-of-this-test")
 
 
@@ -110,6 +111,23 @@ async def test_a_mac_is_chosen(tmp_path: Path) -> None:
         assert (await bench.vms.start(A, spec(), host="mini3")).host == "mini3"
         workers["mini3"].record.paused = True
         assert (await bench.vms.start(B, spec(), host="mini3")).host != "mini3"
+
+
+async def test_a_mac_fetches_an_image(tmp_path: Path) -> None:
+    """It has the image of the registry then, and the VM that was made for it goes; one that cannot be chosen is not asked."""
+    image = "ghcr.io/acme/mac:1"
+    async with orchard_bench(tmp_path, macs=("mini1", "mini2")) as bench:
+        mini2 = bench.shelf.workers["mini2"]
+        make_image(mini2.home, image, {"run.sh": (RUN_SH, 0o755)}, oci=True)
+        mini2.record.labels["host"] = "mini2"
+        await bench.vms.look()
+        facts = await bench.vms.fetch(A, spec(image=image), host="mini2")
+        assert (facts.host, facts.image.partition("@")[0]) == ("mini2", image)
+        await bench.vms.delete(A)
+        with pytest.raises(VMError, match="manifest unknown"):
+            await bench.vms.fetch(B, spec(image="ghcr.io/acme/none:1"), host="mini2")
+        with pytest.raises(VMError, match="--labels host=mini1"):
+            await bench.vms.fetch(C, spec(image=image), host="mini1")
 
 
 async def test_a_worker_is_paused(bench: OrchardBench) -> None:

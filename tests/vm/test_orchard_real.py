@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tests.vm.orchard_bench import IMAGE, RUN_SH
 from tests.vm.real_orchard import KIND, RealShelf, real_shelf
 
 pytestmark = pytest.mark.orchard
-A = "mini-mac-aaaaaaaa"
+A, B = "mini-mac-aaaaaaaa", "mini-mac-bbbbbbbb"
 SPEC = a_pool(kind=KIND, boot_timeout=timedelta(seconds=30))
 
 
@@ -72,6 +73,30 @@ async def works(backend: OrchardBackend) -> bool:
         return (await backend.probe(A)).runner_alive
     except VMError:
         return False
+
+
+async def test_a_worker_is_chosen_and_pulls(shelf: RealShelf) -> None:
+    """A worker with a label of its own pulls an image when it is told to, and gets the VM that is meant for it."""
+    spec = replace(SPEC, image="ghcr.io/acme/linux:1")
+    make_image(
+        shelf.place / "workers" / "mini1", spec.image, {"run.sh": (RUN_SH, 0o755)}, os="linux", oci=True
+    )
+    backend = OrchardBackend(
+        Controller(shelf.access()),
+        state_dir=shelf.place / "state",
+        names=Names("mini"),
+        clock=utcnow,
+        limits=Limits(every=0.2, wait=5),
+    )
+    assert [host.can_be_chosen for host in (await backend.look()).hosts] == [True]
+    assert (await backend.fetch(A, spec, host="mini1")).host == "mini1"
+    assert (await shelf.ask("GET", f"/vms/{A}")).json()["imagePullPolicy"] == "Always"
+    await backend.delete(A)
+    facts = await backend.start(B, spec, host="mini1")
+    assert (facts.host, facts.image.startswith("ghcr.io/acme/linux")) == ("mini1", True)
+    assert (await shelf.ask("GET", f"/vms/{B}")).json()["labels"] == {"host": "mini1"}
+    await backend.delete(B)
+    await backend.close()
 
 
 async def test_a_worker_is_paused(shelf: RealShelf) -> None:

@@ -110,6 +110,10 @@ class ModelWorker:
     async def _make(self, local: Local) -> None:
         record = local.record
         try:
+            if record.asked.get("imagePullPolicy") == "Always":
+                local.message = "pulling VM image..."
+                if not await self._did(local, "pull", "pull", record.asked["image"]):
+                    return
             local.message = "cloning VM..."
             if not await self._did(local, "clone", "clone", record.asked["image"], record.local_name):
                 return

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -115,6 +116,16 @@ class OrchardBackend:
         msg = f"{name} cannot be prepared: the Macs of the fleet clone images as they are"
         raise VMError(msg, reason="images_are_the_workers")
 
+    async def fetch(self, name: str, spec: Pool, *, host: str) -> GuestFacts:
+        """Have a worker make a VM that pulls its image first, as none pulls by itself (docs/contracts/orchard.md §2.2)."""
+        pin = self._pins.get(host)
+        if not pin:
+            msg = f"{host} cannot be chosen: start its `orchard worker run` with `--labels host={host}`"
+            raise VMError(msg, reason="worker_unnamed")
+        await self._ask_for(request.pulling(name, spec, pin=pin))
+        machine = await self._until_it_runs(name, spec)
+        return GuestFacts(image=machine.exact_image or spec.image, runner_version=None, host=machine.worker)
+
     async def drop_base(self, name: str, in_use: frozenset[str]) -> None:
         """Refuse: there are no bases here."""
         del in_use
@@ -144,7 +155,7 @@ class OrchardBackend:
         """
         now = asyncio.get_running_loop().time
         began = now()
-        await self._ask_for(name, spec, pin)
+        await self._ask_for(request.vm(name, spec, pin=pin))
         while pin and now() - began < self._limits.chosen:
             machine = await self._controller.machine(name)
             if machine is None or machine.worker or machine.status is Status.FAILED:
@@ -153,14 +164,14 @@ class OrchardBackend:
         if pin:
             log.info("placed_elsewhere", runner=name, wanted=dict(pin))
             await self._controller.delete(name)
-            await self._ask_for(name, spec, {})
+            await self._ask_for(request.vm(name, spec))
 
-    async def _ask_for(self, name: str, spec: Pool, pin: Mapping[str, str]) -> None:
+    async def _ask_for(self, body: Mapping[str, Any]) -> None:
         """Have the controller take the VM in. Where its answer is lost, it may have: it is asked again."""
         for _ in range(ASKED):
             try:
-                if await self._controller.machine(name) is None:
-                    await self._controller.create(request.vm(name, spec, pin=pin))
+                if await self._controller.machine(body["name"]) is None:
+                    await self._controller.create(body)
             except VMError as error:
                 if error.reason not in {CONTROLLER_TROUBLE.code, UNREACHABLE.code}:
                     raise

@@ -38,6 +38,13 @@ def vm(name: str, spec: Pool, *, pin: Mapping[str, str] | None = None) -> dict[s
     return body | {key: size for key, size in sizes.items() if size} | _network(spec)
 
 
+def pulling(name: str, spec: Pool, *, pin: Mapping[str, str]) -> dict[str, Any]:
+    """Return the body that has a worker pull an image: a VM that is of no use once it runs."""
+    body = vm(name, spec, pin=pin) | {"imagePullPolicy": "Always"}
+    del body["startup_script"]
+    return body
+
+
 def _network(spec: Pool) -> dict[str, Any]:
     if spec.kind.runtime != "tart":
         return {}
