@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from app.domain import images, preparation, pulls
-from app.domain.actions import Action, CheckJob, Claim, Reseat
+from app.domain.actions import Action, CheckJob, Claim, Mint, Reseat
 from app.domain.lifecycle import Case, needs_unit, review, side_check
 from app.domain.line import Line, Unit
 from app.domain.looks import LATE_ARRIVAL, asking_at, due
@@ -20,6 +20,9 @@ from app.domain.runners import COMING, Purpose, Runner, RunnerState
 from app.domain.sweep import sweep
 from app.domain.world import Cooldown, World
 
+# GitHub is asked for one runner a second, and a turn is waited for some seconds: a hundred guests that are ready at once
+# would be turned away by our own pace again and again, each time with its history.
+MINTS_AT_ONCE = 3
 HOST_LOOK_LASTS = timedelta(seconds=90)  # no launch on an older look: unknown room is no room
 
 # Those furthest along serve first, so that a job never waits for a boot beside a runner that is up.
@@ -58,7 +61,20 @@ def plan(world: World, *, now: datetime) -> list[Action]:
     reviewed = [action for case in cases if (action := review(case)) is not None]
     checks = [look for case in cases if (look := side_check(case)) is not None]
     actions = [*reviewed, *claims, *sweep(world), *images.to_do(world, now), *checks, *due(world, line, now)]
-    return _startable(actions, world)
+    return _paced(_startable(actions, world), world)
+
+
+def _paced(actions: list[Action], world: World) -> list[Action]:
+    """Leave out registrations beyond those that GitHub is asked for at a time; the others come as these are done."""
+    under_way = sum(
+        runner.state in {RunnerState.READY, RunnerState.REGISTERED}
+        and runner.registration_id is None
+        and runner.name in world.in_hand
+        for runner in world.live
+    )
+    mints = [action for action in actions if isinstance(action, Mint)]
+    late = mints[max(0, MINTS_AT_ONCE - under_way) :]
+    return [action for action in actions if action not in late] if late else actions
 
 
 def _startable(actions: list[Action], world: World) -> list[Action]:

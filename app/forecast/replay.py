@@ -269,10 +269,15 @@ class _Replay:
                 self._claim(action)
                 return False
             case do.Mint(runner):
-                self._move(runner.name, RunnerState.REGISTERED, action.reason, target=action.target)
+                made = {"target": action.target, "registration_id": 1}
+                self._move(runner.name, RunnerState.REGISTERED, action.reason, **made)
                 self._in_hand.add(runner.name)
                 self._after(self._timings.register, partial(self._online, runner.name))
-                return False
+                # A pass asks GitHub for a few at a time, and here it answers at once.
+                return any(
+                    other.state is RunnerState.READY and name not in self._in_hand
+                    for name, other in self._runners.items()
+                )
             case do.Note(runner):
                 self._move(runner.name, action.to, action.reason, job_id=action.job_id)
             case do.Stop(runner) | do.Retire(runner):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.domain.places import Room, reseated
-from app.domain.pools import MACOS_VM
+from app.domain.pools import MACOS_VM, Kind
 from app.domain.world import Host, World
 from tests.builders import NOW, a_host, a_mac, a_pool, a_runner, a_vm, a_world
 
@@ -88,6 +88,18 @@ def shelf(*vms: Any, hosts: tuple[Host, ...] = SHELF, **world: Any) -> World:
 def test_where_the_next_one_goes(world: World, slot: str | None) -> None:
     """A slot is free if no live runner holds it, and its host has the room."""
     assert Room(world).slot_for(a_pool()) == slot
+
+
+def test_linux_guests_take_no_place_of_apples() -> None:
+    """On a Mac with two macOS guests there is room for Linux ones, as far as its other resources go."""
+    linux = a_pool(name="linux", kind=Kind(os="linux", resources=(("cores", 4),)))
+    mac = Host(name="mini1", room={MACOS_VM: 2, "cores": 8})
+    room = Room(shelf(a_vm("x", host="mini1"), a_vm("y", host="mini1"), hosts=(mac,)))
+    slots = []
+    while (slot := room.slot_for(linux)) is not None:
+        room.take(slot, linux)
+        slots.append(slot)
+    assert (room.slot_for(a_pool()), slots) == (None, ["mini1/1", "mini1/2"])
 
 
 A, B, C = (f"mini-mac-{letter * 8}" for letter in "abc")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from app.domain.plan import MINTS_AT_ONCE
 from app.domain.pools import Forks, Scope
 from app.domain.world import Cooldown, GroupLook, RunnerGroup
-from tests.builders import NOW, a_demand, a_head, a_host, a_pool, a_vm, ago
+from tests.builders import NOW, TARGET, a_demand, a_head, a_host, a_pool, a_runner, a_vm, ago
 from tests.domain.situations import NAME, QUIET, UP, S, decide, run
+
+READY = tuple(
+    a_runner(S.READY, name=f"mini-mac-{letter * 8}", slot=str(n + 1)) for n, letter in enumerate("abcde")
+)
+ALL_UP = a_host(*(a_vm(runner.name) for runner in READY))
 
 SITUATIONS = [
     # -- supply for demand
@@ -20,6 +27,23 @@ SITUATIONS = [
         {"demand": (a_demand(5),)},
         [("claim", "1", "mac"), ("claim", "2", "mac")],
         id="five jobs wait: both slots, no more",
+    ),
+    pytest.param(
+        {"demand": (a_demand(5),), "runners": READY, "host": ALL_UP, "slots": 5},
+        [("mint", runner.name, str(TARGET)) for runner in READY[:MINTS_AT_ONCE]],
+        id="five guests are ready: GitHub is asked for no more runners at a time than it gives in some seconds",
+    ),
+    pytest.param(
+        {
+            "demand": (a_demand(5),),
+            "runners": (replace(READY[0], state=S.REGISTERED, target=TARGET), *READY[1:]),
+            "host": ALL_UP,
+            "slots": 5,
+            "in_hand": frozenset({READY[0].name}),
+            "registrations": QUIET,
+        },
+        [("mint", runner.name, str(TARGET)) for runner in READY[1:MINTS_AT_ONCE]],
+        id="one of them is being asked for",
     ),
     pytest.param({"demand": (a_demand(),), "draining": True}, [], id="draining starts nothing"),
     pytest.param({"demand": (a_demand(),), "host": None}, [("look", "host")], id="unknown room is no room"),
