@@ -19,6 +19,7 @@ from app.web.lately import Lately
 from app.web.timeline import Timeline, timeline
 
 WAITING, RUNNING, ENDED = 50, 50, 20  # jobs shown of each kind
+FEW_SLOTS = 12  # of more than that, those with a runner alone are drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ async def dashboard(context: Context, lately: Lately) -> dict[str, Any]:
         "status": await admin.status(context),
         "slots": await admin.slots(context),
         "macs": [host for host in await admin.hosts(context) if host.host],
+        "few": FEW_SLOTS,
         "images": len({pool.image for pool in world.pools}),
         "pools": await admin.pools(context),
         "at_work": {course.job.runner: JobOut.of(course.job) for course in board.running},

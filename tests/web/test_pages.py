@@ -11,6 +11,7 @@ import pytest
 
 from app.ports import VMError
 from app.web.pages import POLICY
+from app.web.views import FEW_SLOTS
 from tests.api.conftest import Server
 from tests.builders import TARGET
 
@@ -48,6 +49,10 @@ async def test_a_fleet(server: Server, browser: httpx.AsyncClient) -> None:
     assert "Slot mini2/1" in page
     assert "GB free" not in page
     assert 'data-path="/api/v1/hosts/mini2/drain"' in page
+    server.vms.slots = server.vms.limit = 2 * FEW_SLOTS
+    server.reconciler.host_changed()
+    await server.passes(2, seconds=1)
+    assert f"{2 * FEW_SLOTS} more have no runner" in (await browser.get("/")).text
     server.vms.faults.look.append(VMError("the controller does not answer"))
     server.reconciler.sight.forget_looks()
     await server.passes(2, seconds=1)
