@@ -18,7 +18,7 @@ import httpx
 from app.sandbox.github import ModelGitHub
 from app.vm.locks import owner_of
 
-START_SECONDS = 20.0
+START_SECONDS = 45.0  # the machine may be busy with much else
 STOP_SECONDS = 10.0
 LARGEST = 100_000_000  # bytes; above are disks, with nothing in them
 
