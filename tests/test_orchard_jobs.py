@@ -18,7 +18,7 @@ from app.sandbox.orchard.server import shelf
 from app.sandbox.outside import IMAGE, outside
 from app.sandbox.runner import runner_files
 from app.sandbox.server import Server
-from tests.vm.real_orchard import TOKENS, real_shelf
+from tests.vm.real_orchard import real_shelf
 
 pytestmark = pytest.mark.timeout(120)
 REAL_KIND = """
@@ -65,15 +65,7 @@ async def on_real_orchard() -> AsyncIterator[Fleet]:
         model, api_url, place = await stack.enter_async_context(outside(1))
         made = await stack.enter_async_context(real_shelf(place))
         make_image(place / "workers" / "mini1", IMAGE, runner_files(), os="linux")
-        settings = {
-            "CIDERMILL_BACKEND": "orchard",
-            "CIDERMILL_ORCHARD_URL": made.url,
-            "CIDERMILL_ORCHARD_ACCOUNT": "cidermill",
-            "CIDERMILL_ORCHARD_TOKEN": TOKENS["cidermill"],
-            "CIDERMILL_ORCHARD_CA_PATH": str(made.certificate),
-            "CIDERMILL_ORCHARD_SERVER_NAME": "orchard-controller",
-        }
-        server = Server(place, api_url, model, ORCHARD_CONFIG + REAL_KIND, backend=settings)
+        server = Server(place, api_url, model, ORCHARD_CONFIG + REAL_KIND, backend=made.settings())
         labels = ("self-hosted", "Linux", "sequoia")
         yield Fleet(model, await stack.enter_async_context(server), labels)
 

@@ -1,4 +1,4 @@
-"""A real Orchard on loopback, where there is one: its controller, and a worker whose hypervisor is a stand-in.
+"""A real Orchard on loopback, where there is one: its controller, and workers whose hypervisor is a stand-in.
 
 ``ORCHARD_BIN`` names the program, or it is on PATH. A worker on Linux calls ``vetu``, and always reaches a guest at port
 22 of the address it is told: so each VM has a loopback address of its own, where an SSH server leads into the
@@ -16,9 +16,9 @@ import ssl
 import subprocess
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from app.vm.process import spawn
 ADMIN = "the-administrator-of-this-test"
 TOKENS = {"cidermill": "the-token-of-this-test", "worker": "the-token-of-a-worker"}
 KIND = Kind(os="linux", arch="amd64", runtime="vetu", resources=((MACOS_VM, 1),))
-ADDRESSES = 6  # VMs of a worker in the life of a test, each with its own
+ADDRESSES = 6  # VMs of a worker at a time, with those that are just being removed, or were lost track of
 START = 20.0  # s
 
 VETU = """#!/bin/sh
@@ -56,17 +56,27 @@ run)
   exec "@TART@" run --no-graphics "$last"
   ;;
 stop) exec "@TART@" stop "$last" --timeout 5 ;;
+delete)
+  grep -lx "$last" "@HOME@"/addresses/* | xargs -r rm
+  exec "@TART@" delete "$last"
+  ;;
 list) exec "@TART@" list --source local --format json ;;
 *) exec "@TART@" "$verb" "$@" ;;
 esac
 """
 
 
-def program() -> str:
-    """Return the program. Skips the test where there is none, or where it cannot be driven."""
+def located() -> str:
+    """Return the program. Skips the test where there is none."""
     found = os.environ.get("ORCHARD_BIN") or shutil.which("orchard")
     if found is None:
         pytest.skip("there is no orchard on PATH, and ORCHARD_BIN names none")
+    return found
+
+
+def program() -> str:
+    """Return the program. Skips the test where there is none, or where its VMs cannot be played."""
+    found = located()
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("a stand-in for the hypervisor needs Linux, and root for port 22")
     return found
@@ -74,15 +84,26 @@ def program() -> str:
 
 @dataclass(slots=True)
 class RealShelf:
-    """A controller and what is told of it."""
+    """A controller with its workers, and what is told of them."""
 
     place: Path
     url: str
     certificate: Path
     program: str
     env: dict[str, str]
-    log: Path
     controller: subprocess.Popen[bytes] | None = None
+    workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def settings(self, url: str | None = None) -> dict[str, str]:
+        """Return what a CiderMill is to be told to work with it, where it is at *url* for the asker."""
+        return {
+            "CIDERMILL_BACKEND": "orchard",
+            "CIDERMILL_ORCHARD_URL": url or self.url,
+            "CIDERMILL_ORCHARD_ACCOUNT": "cidermill",
+            "CIDERMILL_ORCHARD_TOKEN": TOKENS["cidermill"],
+            "CIDERMILL_ORCHARD_CA_PATH": str(self.certificate),
+            "CIDERMILL_ORCHARD_SERVER_NAME": "orchard-controller",
+        }
 
     def access(self) -> Access:
         """Return what a backend works with."""
@@ -96,10 +117,24 @@ class RealShelf:
         )
 
     async def start(self) -> None:
-        """Start the controller, and wait until it answers."""
-        self.controller = self.spawn("controller", "run", "--listen", self.url.removeprefix("https://"))
+        """Start the controller, and wait until it answers; what it stores can be searched."""
+        listen = self.url.rpartition("/")[2]
+        arguments = ("controller", "run", "--listen", listen, "--experimental-disable-db-compression")
+        self.controller = self._spawn("controller", arguments, self.env)
         async with asyncio.timeout(START):
             while not await self._answers():
+                await asyncio.sleep(0.1)
+
+    async def work(self, name: str) -> None:
+        """Start a worker, and wait until the controller knows it."""
+        path = {"PATH": f"{self.place / 'bin' / name}:{os.environ['PATH']}"}
+        arguments = (
+            "worker", "run", "--name", name, "--resources", "org.cirruslabs.tart-vms=2",
+            "--labels", f"host={name}", "--bootstrap-token", bootstrap_token(self.certificate), self.url,
+        )  # fmt: skip
+        self.workers[name] = self._spawn(name, arguments, self.env | path)
+        async with asyncio.timeout(START):
+            while (await self.ask("GET", f"/workers/{name}")).status_code != 200:
                 await asyncio.sleep(0.1)
 
     async def _answers(self) -> bool:
@@ -118,11 +153,10 @@ class RealShelf:
                 verb, f"{self.url}/v1{path}", json=body, extensions={"sni_hostname": "orchard-controller"}
             )
 
-    def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Run the program, with its output in the log."""
-        with self.log.open("ab") as log:
+    def _spawn(self, name: str, arguments: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        with (self.place / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
-                [self.program, *arguments], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [self.program, *arguments], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     def kill(self) -> None:
@@ -132,59 +166,96 @@ class RealShelf:
             self.controller.wait()
             self.controller = None
 
+    def kill_worker(self, name: str) -> None:
+        """End a worker at once; its VMs go on."""
+        process = self.workers.pop(name)
+        process.kill()
+        process.wait()
+
+    def close(self) -> None:
+        """End all: the workers first, so that they remove their VMs."""
+        for process in self.workers.values():
+            process.send_signal(signal.SIGINT)
+        for process in self.workers.values():
+            ended(process)
+        self.kill()
+
+    def pids(self) -> set[int]:
+        """Return the processes of the controller and its workers."""
+        running = [*self.workers.values(), *([self.controller] if self.controller else [])]
+        return {process.pid for process in running}
+
+    def written(self) -> dict[str, bytes]:
+        """Return what the controller and its workers have written, by file; the stretches alone that hold anything."""
+        files = [*(self.place / "orchard").rglob("*"), *self.place.glob("*.log")]
+        return {str(file.relative_to(self.place)): _data(file) for file in files if file.is_file()}
+
+
+def _data(file: Path) -> bytes:
+    """Read a file that may be gigabytes by its size, and nearly all of it a hole."""
+    found = bytearray()
+    with file.open("rb") as source:
+        at = 0
+        while True:
+            try:
+                at = os.lseek(source.fileno(), at, os.SEEK_DATA)
+            except OSError:  # nothing more
+                return bytes(found)
+            end = os.lseek(source.fileno(), at, os.SEEK_HOLE)
+            found += os.pread(source.fileno(), end - at, at)
+            at = end
+
 
 @asynccontextmanager
-async def real_shelf(place: Path, *, worker: str = "mini1") -> AsyncIterator[RealShelf]:
-    """Run a controller with accounts and TLS, and one worker, all in the directory *place*."""
+async def real_shelf(place: Path, *, workers: tuple[str, ...] = ("mini1",)) -> AsyncIterator[RealShelf]:
+    """Run a controller with accounts and TLS, and workers, all in the directory *place*."""
     found = program()
-    home = place / "workers" / worker
-    (home / "addresses").mkdir(parents=True)
-    tart = install(place / "bin")
-    addresses = [f"127.77.{os.getpid() % 250}.{n + 1}" for n in range(ADDRESSES)]
-    vetu = place / "bin" / "vetu"
-    text = VETU.replace("@HOME@", str(home)).replace("@TART@", str(tart))
-    vetu.write_text(text.replace("@ADDRESSES@", " ".join(addresses)), encoding="ascii")
-    vetu.chmod(0o755)
-    env = {
-        "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
-        "HOME": str(place),
-        "ORCHARD_HOME": str(place / "orchard"),
-        "ORCHARD_BOOTSTRAP_ADMIN_TOKEN": ADMIN,
-    }
     (place / "orchard").mkdir()
     made = RealShelf(
         place=place,
         url=f"https://127.0.0.1:{free_port()}",
         certificate=place / "orchard" / ".orchard" / "controller" / "controller.crt",
         program=found,
-        env=env,
-        log=place / "orchard.log",
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(place),
+            "ORCHARD_HOME": str(place / "orchard"),
+            "ORCHARD_BOOTSTRAP_ADMIN_TOKEN": ADMIN,
+        },
     )
+    tart = install(place / "bin")
     async with AsyncExitStack() as stack:
-        stack.callback(made.kill)
+        for number, name in enumerate(workers):
+            await stack.enter_async_context(_hypervisor(place, name, tart, f"127.{77 + number}"))
+        stack.callback(made.close)
         await made.start()
         for name, token in TOKENS.items():
-            roles = ["compute:read", "compute:write"]
-            answer = await made.ask(
-                "POST", "/service-accounts", {"name": name, "token": token, "roles": roles}
-            )
+            account = {"name": name, "token": token, "roles": ["compute:read", "compute:write"]}
+            answer = await made.ask("POST", "/service-accounts", account)
             assert answer.status_code == 200, answer.text
-        for address in addresses:
-            await stack.enter_async_context(ssh_server(address, home, tart))
-        process = made.spawn(
-            "worker", "run", "--name", worker, "--resources", "org.cirruslabs.tart-vms=2", "--labels", f"host={worker}",
-            "--bootstrap-token", bootstrap_token(made.certificate), made.url,
-        )  # fmt: skip
-        stack.callback(ended, process)
-        async with asyncio.timeout(START):
-            while not (await made.ask("GET", "/workers")).json():
-                await asyncio.sleep(0.1)
+        for name in workers:
+            await made.work(name)
         yield made
 
 
+@asynccontextmanager
+async def _hypervisor(place: Path, worker: str, tart: Path, network: str) -> AsyncIterator[None]:
+    """Make the ``vetu`` of a worker, and let into the guests at the addresses that it gives."""
+    home, vetu = place / "workers" / worker, place / "bin" / worker / "vetu"
+    (home / "addresses").mkdir(parents=True)
+    vetu.parent.mkdir()
+    addresses = [f"{network}.{os.getpid() % 250}.{n + 1}" for n in range(ADDRESSES)]
+    text = VETU.replace("@HOME@", str(home)).replace("@TART@", str(tart))
+    vetu.write_text(text.replace("@ADDRESSES@", " ".join(addresses)), encoding="ascii")
+    vetu.chmod(0o755)
+    async with AsyncExitStack() as stack:
+        for address in addresses:
+            await stack.enter_async_context(ssh_server(address, home, tart))
+        yield
+
+
 def ended(process: subprocess.Popen[bytes]) -> None:
-    """End a worker as an operator does, so that it removes its VMs; and if that takes long, at once."""
-    process.send_signal(signal.SIGINT)
+    """Wait until a worker that was told to end has removed its VMs; if that takes long, end it at once."""
     try:
         process.wait(timeout=15)
     except subprocess.TimeoutExpired:
@@ -192,9 +263,10 @@ def ended(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def bootstrap_token(certificate: Path) -> str:
-    """Pack a worker's credentials."""
-    parts = ("worker", TOKENS["worker"], certificate.read_text(encoding="ascii"))
+def bootstrap_token(certificate: Path | None) -> str:
+    """Pack a worker's credentials, and the certificate that it is to trust."""
+    pinned = [] if certificate is None else [certificate.read_text(encoding="ascii")]
+    parts = ("worker", TOKENS["worker"], *pinned)
     packed = (base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in parts)
     return "orchard-bootstrap-token-v0." + ".".join(packed)
 

@@ -251,7 +251,7 @@ def test_what_is_asked_for() -> None:
     linux = request.vm(A, a_pool(kind=kind))
     assert (linux["resources"], linux["labels"]) == ({"org.cirruslabs.logical-cores": 4}, {"room": "2"})
     for body in (mac, linux):
-        assert new_record(body, NOW).asked["name"] == A
+        assert new_record(body, NOW).name == A
 
 
 def a_worker(name: str, **changes: Any) -> Worker:

@@ -101,7 +101,7 @@ class OrchardModel:
 
     def place(self) -> None:
         """Give every VM that waits a worker that fits, the oldest first; one that fits nowhere blocks no other."""
-        waiting = [r for r in self.vms.values() if r.status == "pending" and r.scheduled is None]
+        waiting = [r for r in self.vms.values() if r.status == "pending" and not r.scheduled]
         for record in sorted(waiting, key=lambda r: r.created_at):
             worker = next(self._fitting(record), None)
             if worker is not None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -28,6 +28,8 @@ from app.vm.process import Child
 
 LARGEST_MESSAGE = 32_768  # bytes from a client
 CHUNK = 4096  # bytes of output a frame
+LONGEST_WAIT = 65_535  # s, for a guest to be reached
+JSON = "application/json; charset=utf-8"
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 READ, WRITE, CONNECT = "compute:read", "compute:write", "compute:connect"
 
@@ -57,10 +59,12 @@ class OrchardFace:
         for method, path, verb, roles in table:
             by_path.setdefault(path, {})[method] = verb, roles
         routes = [Route(path, self._endpoint(verbs), methods=METHODS) for path, verbs in by_path.items()]
-        return Starlette(
+        app = Starlette(
             routes=[*routes, WebSocketRoute("/v1/vms/{name}/exec", self._exec)],
             exception_handlers={404: _no_such_page, 405: _no_such_page},
         )
+        app.router.redirect_slashes = False
+        return app
 
     def _endpoint(self, verbs: Mapping[str, tuple[Verb, tuple[str, ...]]]) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
@@ -78,9 +82,10 @@ class OrchardFace:
         return answer
 
     def _reply(self, status: int, body: Any) -> Response:
-        content = b"" if body is None else json.dumps(body).encode()
         headers = {"Date": format_datetime(self._model.clock(), usegmt=True)}
-        return Response(content, status, media_type="application/json", headers=headers)
+        if body is None:
+            return Response(b"", status, headers=headers)
+        return Response(json.dumps(body), status, headers=headers | {"Content-Type": JSON})
 
     def _let_in(self, request: HTTPConnection, roles: tuple[str, ...]) -> None:
         kind, _, packed = request.headers.get("authorization", "").partition(" ")
@@ -92,7 +97,8 @@ class OrchardFace:
         if kind != "Basic" or account is None or account.token != token:
             raise Refused(401)
         if roles and not account.roles & set(roles):
-            raise Refused(401, f"this endpoint requires one of the roles: {', '.join(roles)}")
+            how_many = "any" if len(roles) > 1 else "all"
+            raise Refused(401, f"{how_many} of the following roles must be present: {', '.join(roles)}")
 
     async def _info(self, request: Request) -> Any:
         del request
@@ -121,8 +127,9 @@ class OrchardFace:
         return worker.shown()
 
     async def _list_vms(self, request: Request) -> Any:
-        del request
-        return [record.shown() for _, record in sorted(self._model.vms.items())]
+        wanted = request.query_params.get("filter", "").removeprefix("worker=")
+        records = [record for _, record in sorted(self._model.vms.items())]
+        return [record.shown() for record in records if wanted in {"", record.worker}]
 
     async def _get_vm(self, request: Request) -> Any:
         return self._model.vm(request.path_params["name"]).shown()
@@ -141,9 +148,12 @@ class OrchardFace:
 
     async def _events(self, request: Request) -> Any:
         events = self._model.vm(request.path_params["name"]).events
-        if request.query_params.get("order") == "desc":
-            events = events[::-1]
-        return events[: int(request.query_params.get("limit", len(events) or 1))]
+        order, limit = request.query_params.get("order", "asc"), request.query_params.get("limit")
+        if limit is not None and (not limit.isdigit() or int(limit) < 1):
+            raise Refused(400, f'invalid limit "{limit}": expected positive integer')
+        if order not in {"asc", "desc"}:
+            raise Refused(400, f'invalid order "{order}": expected asc or desc')
+        return events[:: -1 if order == "desc" else 1][: int(limit) if limit else None]
 
     async def _exec(self, socket: WebSocket) -> None:
         self._model.log.append(f"GET {socket.url.path}?{socket.url.query}")
@@ -152,8 +162,9 @@ class OrchardFace:
             if self._model.faults.exec_silent:
                 self._model.faults.exec_silent -= 1
                 await asyncio.Event().wait()
+            wait = _seconds(socket)
             record = self._model.vm(socket.path_params["name"])
-            worker = await self._until_reached(record, float(socket.query_params.get("wait", "10")))
+            worker = await self._until_reached(record, wait)
         except Refused as refused:
             body = {"message": refused.message} if refused.message else None
             await socket.send_denial_response(self._reply(refused.status, body))
@@ -171,14 +182,14 @@ class OrchardFace:
         end = loop.time() + wait
         while True:
             if record.status == "failed":
-                raise Refused(417, "VM has failed")
+                raise Refused(417, "VM is in a terminal state 'failed'")
             worker = self._workers.get(record.worker)
             if record.status == "running" and worker is not None and await worker.reaches(record):
                 return worker
             if loop.time() >= end:
-                raise (
-                    Refused(408) if record.status != "running" else Refused(503, "context deadline exceeded")
-                )
+                if record.status == "running":
+                    raise Refused(503, "context deadline exceeded")
+                raise Refused(408, f"VM is not running on '{record.worker}' worker")
             await asyncio.sleep(self._model.pace / 5)
 
 
@@ -263,6 +274,21 @@ async def _json(request: Request) -> Any:
         raise Refused(400, "invalid JSON was provided") from None
 
 
+def _seconds(socket: WebSocket) -> float:
+    """Return how long an ``exec`` may wait. Raises Refused for one that says nothing to do, or makes no sense."""
+    asked = socket.query_params
+    if not asked.get("command"):
+        raise Refused(400, '"command" parameter cannot be empty')
+    wait = asked.get("wait", "10")
+    if not wait.isdigit() or int(wait) > LONGEST_WAIT:
+        raise Refused(400)
+    return int(wait)
+
+
 def _no_such_page(request: Request, error: Exception | None) -> Response:
-    del request, error
-    return PlainTextResponse("404 page not found", 404)
+    del error
+    path = request.url.path
+    if path.endswith("/"):
+        headers = {"Location": path.rstrip("/"), "Content-Type": "text/html; charset=utf-8"}
+        return Response(f'<a href="{path.rstrip("/")}">Moved Permanently</a>.\n\n', 301, headers=headers)
+    return Response("404 page not found", 404, headers={"Content-Type": "text/plain"})

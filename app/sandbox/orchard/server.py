@@ -65,7 +65,7 @@ class Shelf:
         )
         worker.home.mkdir(parents=True, exist_ok=True)
         self.model.workers[name], self.workers[name] = record, worker
-        record.last_seen = self.model.clock()
+        record.created_at = record.last_seen = self.model.clock()
         self._tasks[name] = asyncio.create_task(worker.run())
         return worker
 

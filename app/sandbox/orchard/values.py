@@ -14,7 +14,25 @@ from uuid import uuid4
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 TART_VMS = "org.cirruslabs.tart-vms"
 CHOICES = {"os": ("darwin", "linux"), "arch": ("arm64", "amd64"), "runtime": ("tart", "vetu")}
+POLICIES = {
+    "imagePullPolicy": ("image pull policy", ("IfNotPresent", "Always")),
+    "restart_policy": ("restart policy", ("Never", "OnFailure")),
+}
 WHOLE = ("cpu", "memory", "diskSize")
+ONLY_TART = ("netSoftnet", "hostDirs", "suspendable")
+KEPT = frozenset(
+    {*CHOICES, *POLICIES, *WHOLE, *ONLY_TART, "image", "headless", "nested", "net-bridged", "net-softnet"}
+    | {
+        "netSoftnetAllow",
+        "netSoftnetBlock",
+        "username",
+        "password",
+        "startup_script",
+        "randomSerial",
+        "labels",
+    }
+)
+IN_A_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:._-")
 
 
 class Refused(Exception):
@@ -37,12 +55,12 @@ class Record:
     status: str = "pending"
     message: str = ""
     worker: str = ""
-    scheduled: bool | None = None  # None: never was
+    scheduled: bool = False
     runs: bool = False  # the condition, which comes a pass after the status
     image_fqn: str = ""
     scheduled_at: datetime = NEVER
     started_at: datetime = NEVER
-    version: int = 0
+    version: int = 1
     events: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -56,7 +74,7 @@ class Record:
 
     def shown(self) -> dict[str, Any]:
         """Return it as the API shows it."""
-        conditions = [] if self.scheduled is None else [_condition("scheduled", holds=self.scheduled)]
+        conditions = [_condition("scheduled", holds=self.scheduled)]
         if self.runs:
             conditions.append(_condition("running", holds=True))
         found = self.asked | {
@@ -70,6 +88,8 @@ class Record:
             "image_fqn": self.image_fqn,
             "version": self.version,
             "localName": self.local_name,
+            "tartName": self.local_name,
+            "powerState": "running",
         }
         times = {
             "createdAt": self.created_at,
@@ -93,6 +113,7 @@ class WorkerRecord:
     labels: dict[str, str] = field(default_factory=dict)
     arch: str = "arm64"
     runtime: str = "tart"
+    created_at: datetime = NEVER
     last_seen: datetime = NEVER
     paused: bool = False
 
@@ -107,7 +128,8 @@ class WorkerRecord:
             "runtime": self.runtime,
             "scheduling_paused": self.paused,
         }
-        return {key: value for key, value in found.items() if value} | {"last_seen": stamp(self.last_seen)}
+        times = {"createdAt": stamp(self.created_at), "last_seen": stamp(self.last_seen)}
+        return {key: value for key, value in found.items() if value} | times
 
 
 def _condition(kind: str, *, holds: bool) -> dict[str, str]:
@@ -122,29 +144,57 @@ def stamp(at: datetime) -> str:
 
 
 def new_record(body: object, at: datetime) -> Record:
-    """Return the VM that a body asks for. Raises Refused as the controller does: 400 what is no JSON of its kind, 412 what makes no sense."""
+    """Return the VM that a body asks for. Raises Refused as the controller does: 400 what is no JSON of its kind, 412 what makes no sense.
+
+    What it does not know it forgets, and some of what is its own it takes as it is sent.
+    """
+    body = {} if body is None else body
     if not isinstance(body, dict):
-        raise Refused(400, "invalid JSON was provided")
-    asked = {key: value for key, value in body.items() if key not in {"status", "uid", "conditions"}}
-    resources = asked.get("resources", {})
+        raise _no_json()
+    asked = {key: value for key, value in body.items() if key in KEPT}
+    resources, labels = body.get("resources", {}), asked.get("labels", {})
     numbers = [asked.get(key, 0) for key in WHOLE] + list(resources.values())
     if any(type(number) is not int or number < 0 for number in numbers):
-        raise Refused(400, "invalid JSON was provided")
+        raise _no_json()
+    if not all(isinstance(value, str) for value in labels.values()):
+        raise _no_json()
     for key, values in CHOICES.items():
         if asked.setdefault(key, values[0]) not in values:
-            raise Refused(400, "invalid JSON was provided")
-    name, image = asked.get("name", ""), asked.get("image", "")
-    if not name or not set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:._-"):
-        raise Refused(412, "VM name is empty or holds what it may not")
-    if not image:
-        raise Refused(412, "VM image is empty")
-    if asked["runtime"] == "vetu" and any(
-        asked.get(key) for key in ("netSoftnet", "hostDirs", "suspendable")
-    ):
-        raise Refused(412, 'runtime "vetu" does not support field "netSoftnet"')
+            raise _no_json()
+    _make_sense(body.get("name", ""), asked)
     if asked["os"] == "darwin" and asked["runtime"] == "tart":
         resources = {TART_VMS: 1} | resources
-    return Record(name=name, asked=asked, resources=dict(resources), created_at=at)
+    return Record(
+        name=body["name"],
+        asked=asked,
+        resources=dict(resources),
+        created_at=at,
+        worker=body.get("worker", ""),
+        message=body.get("status_message", ""),
+    )
+
+
+def _no_json() -> Refused:
+    return Refused(400, "invalid JSON was provided")
+
+
+def _make_sense(name: str, asked: dict[str, Any]) -> None:
+    if not name:
+        raise Refused(412, "VM name is empty")
+    if not set(name) <= IN_A_NAME:
+        text = "VM name name contains restricted characters, please only use [A-Za-z0-9:-_.]"
+        raise Refused(412, text)
+    if not asked.get("image"):
+        raise Refused(412, "VM image is empty")
+    for key, (what, values) in POLICIES.items():
+        if asked.setdefault(key, values[0]) not in values:
+            raise Refused(412, f'unsupported {what}: "{asked[key]}"')
+    unfit = [key for key in ONLY_TART if asked.get(key)] if asked["runtime"] == "vetu" else []
+    if unfit:
+        raise Refused(412, f'runtime "vetu" does not support field "{unfit[0]}"')
+    for share in asked.get("hostDirs", []):
+        text = f'host directory "{share["name"]}:{share["path"]}" is disallowed by policy, check your cluster settings'
+        raise Refused(400, text)
 
 
 def covers(room: Mapping[str, int], wanted: Mapping[str, int]) -> bool:
