@@ -41,10 +41,12 @@ def build(settings: Settings) -> FastAPI:
     logs.configure(settings.log_level, settings.log_format, settings.secrets())
     prepare_state_dir(settings)
     lock_state_dir(settings)
-    real = tart_of(settings)
-    check_host(real, settings.pools)
     steps = Steps(Path(os.environ["CRASH_TRAIL"]), os.environ.get("CRASH_AT"))
     clock = a_clock(Path(os.environ["CRASH_JUMP"]))
+    if settings.backend == "orchard":
+        return create_app(settings, clock=clock, around=steps.around)
+    real = tart_of(settings)
+    check_host(real, settings.pools)
     tart = MarkedTart(real.program, real.home, os.environ)
     tart.steps = steps
     vms = TartBackend(

@@ -56,6 +56,8 @@ DRAIN_SECONDS = 150.0  # the log of deliveries is read every two minutes
 class Site:
     """One place, and one process of ours at a time in it."""
 
+    labels = LABELS  # of its jobs
+
     def __init__(self, model: ModelGitHub, api_url: str, place: Path, config: str = CONFIG) -> None:
         self.model, self.place = model, place
         self.url = ""
@@ -177,7 +179,7 @@ class Site:
         script = f'echo "$RUNNER_NAME $PPID" >> "{self._ran / str(n)}"'
         if held:
             script += f'; until [ -e "{self._gate}" ]; do sleep 0.1; done'
-        job = self.model.queue(repository, f"job {n}", LABELS, seconds, script=script)
+        job = self.model.queue(repository, f"job {n}", self.labels, seconds, script=script)
         self.jobs.append(job)
         return job
 
@@ -193,12 +195,15 @@ class Site:
     # -- what must hold --------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Note a third VM."""
+        """Note what must never be, not even for a moment."""
         while True:
             await asyncio.sleep(LOOK)
-            running = [name for name in self.vms() if owner_of(self.place / "tart" / "vms" / name)]
-            if len(running) > SLOTS:
-                self.wrong.append(f"{len(running)} VMs run: {running}")
+            self.wrong += await self.seen()
+
+    async def seen(self) -> list[str]:
+        """Return what is wrong now: a third VM."""
+        running = [name for name in self.vms() if owner_of(self.place / "tart" / "vms" / name)]
+        return [f"{len(running)} VMs run: {running}"] if len(running) > SLOTS else []
 
     def vms(self) -> list[str]:
         """Return the names of our VMs' directories."""
@@ -259,7 +264,7 @@ class Site:
             for job in self.jobs
             if len(self.runs(job)) != (job.conclusion == "success")
         ]
-        return wrong + self._illegal_lives() + self._shared_slots()
+        return wrong + self._illegal_lives() + self.shared_slots()
 
     def _misused(self) -> list[str]:
         file = self.place / "tart" / "violations.log"
@@ -278,7 +283,8 @@ class Site:
             lives.setdefault(name, []).append((before, after))
         return [f"{name} lived {steps}" for name, steps in lives.items() if not _is_legal(steps)]
 
-    def _shared_slots(self) -> list[str]:
+    def shared_slots(self) -> list[str]:
+        """Return the slots that two runners held at a time."""
         spans = self.rows(
             "SELECT slot, min(at), max(at) FROM runner JOIN runner_history ON runner = name"
             " GROUP BY name ORDER BY slot, min(at)"

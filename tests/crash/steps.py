@@ -17,7 +17,13 @@ from app.vm.command import Tart
 from tests.simulation.layers import Call, Layer, Port
 
 BEFORE, AFTER = "before", "after"
-PARTS = {"Store": "store", "GitHubClient": "github", "TartBackend": "vms", "MarkedTart": "tart"}
+PARTS = {
+    "Store": "store",
+    "GitHubClient": "github",
+    "TartBackend": "vms",
+    "OrchardBackend": "vms",
+    "MarkedTart": "tart",
+}
 SAID = {
     "true": "true",
     "actions-runner.tar.gz": "install",
