@@ -1,4 +1,4 @@
-"""Measure the targets of docs/design.md: ``python -m benchmarks [--short] [door|share|idle|scale|dashboard|forecast|policies …]``.
+"""Measure the targets of docs/design.md: ``python -m benchmarks [--short] [door|share|idle|scale|dashboard|forecast|policies|fleet …]``.
 
 Everything runs on this machine, against the sandbox: times are control-plane times, and no Mac is involved. The
 report names the machine; the same numbers go to benchmarks/results/ as JSON.
@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from app.clock import utcnow
-from benchmarks import dashboard, door, forecast, idle, policies, scale, share
+from benchmarks import dashboard, door, fleet, forecast, idle, policies, scale, share
 from benchmarks.measures import Measure
 
 ALL = {
@@ -29,6 +29,7 @@ ALL = {
     "dashboard": dashboard.measure,
     "forecast": forecast.measure,
     "policies": policies.measure,
+    "fleet": fleet.measure,
 }
 RESULTS = Path(__file__).parent / "results"
 

@@ -121,7 +121,12 @@ async def on_model(_place: Path) -> AsyncIterator[Bench]:
 
 
 @pytest.fixture(
-    params=[on_model, on_tart, on_orchard, pytest.param(on_real_orchard, marks=pytest.mark.orchard)]
+    params=[
+        on_model,
+        on_tart,
+        on_orchard,
+        pytest.param(on_real_orchard, marks=[pytest.mark.orchard, pytest.mark.timeout(240)]),
+    ]
 )
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     async with request.param(tmp_path) as made:

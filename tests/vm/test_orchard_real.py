@@ -22,7 +22,7 @@ from tests.builders import a_pool
 from tests.vm.orchard_bench import IMAGE, RUN_SH
 from tests.vm.real_orchard import KIND, RealShelf, real_shelf
 
-pytestmark = pytest.mark.orchard
+pytestmark = [pytest.mark.orchard, pytest.mark.timeout(240)]
 A, B = "mini-mac-aaaaaaaa", "mini-mac-bbbbbbbb"
 SPEC = a_pool(kind=KIND, boot_timeout=timedelta(seconds=30))
 
