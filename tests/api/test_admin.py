@@ -74,6 +74,7 @@ async def test_slots(server: Server) -> None:
         "pool": "mac",
         "held_until": None,
         "preparing": None,
+        "pulling": None,
         "closed": None,
     }
     assert second == {
@@ -84,6 +85,7 @@ async def test_slots(server: Server) -> None:
         "since": None,
         "held_until": None,
         "preparing": None,
+        "pulling": None,
         "closed": None,
     }
 
