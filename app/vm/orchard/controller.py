@@ -41,6 +41,8 @@ T = TypeVar("T")
 SECONDS = 10.0  # for an answer; the controller sets no limit to anything
 MINIMUM = (0, 51)  # exec is there from here on
 OPENING = 10.0  # s beyond `wait`, after which a worker that is frozen is given up
+PAUSES = 3  # times that a worker is told
+A_BEAT = 1.0  # s, from a worker's reading of its own state to its writing it back, at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,14 +116,22 @@ class Controller:
     async def pause(self, name: str, *, paused: bool) -> bool:
         """Have a worker take nothing new, or again. False: there is none of that name.
 
-        The whole of it is sent back: up to 0.55 a worker whose ``last_seen`` is left out looks offline.
+        The whole of it is sent back: up to 0.55 a worker whose ``last_seen`` is left out looks offline. It is read
+        again, since a beat of the worker's that had read before writes the old state over it (docs/contracts/orchard.md
+        §2.4). Raises VMError where that goes on.
         """
-        answer = await self._ask("GET", f"/workers/{quote(name, safe='')}", also=(404,))
-        if answer.status_code == 404:
-            return False
-        body = _read(answer, dict) | {"scheduling_paused": paused}
-        await self._ask("PUT", f"/workers/{quote(name, safe='')}", body=body)
-        return True
+        path = f"/workers/{quote(name, safe='')}"
+        for _ in range(PAUSES):
+            answer = await self._ask("GET", path, also=(404,))
+            if answer.status_code == 404:
+                return False
+            await self._ask("PUT", path, body=_read(answer, dict) | {"scheduling_paused": paused})
+            await asyncio.sleep(A_BEAT)
+            said = _read(await self._ask("GET", path), dict)
+            if said.get("scheduling_paused", False) is paused:
+                return True
+        msg = f"{name} was told, and its controller forgot it {PAUSES} times: try again, or `orchard pause worker {name}`"
+        raise VMError(msg, reason=CONTROLLER_TROUBLE.code)
 
     async def exec(
         self, name: str, command: Sequence[str], *, timeout: float, wait: int, stdin: bytes | None = None
