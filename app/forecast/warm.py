@@ -42,7 +42,7 @@ def to_claim(world: World, min_ready: int, now: datetime) -> list[Claim]:
     resting = Counter(
         runner.pool for runner in world.live if runner.state in COMING and runner.name not in serving
     )
-    for pool in world.pools:
+    for pool in sorted(world.pools, key=lambda pool: (-pool.priority, pool.name)):
         wanted = min_ready - resting[pool.name]
         if pool.max_runners is not None:
             wanted = min(wanted, pool.max_runners - of_pool[pool.name])

@@ -92,7 +92,7 @@ async def test_on_virtual_time(tmp_path: Path, jobs: int) -> None:
             for _ in range(min(left, chance.choice((1, 1, 2, 5)))):
                 queue(site, chance.choice(("acme/app", "acme/lib")), seconds=chance.uniform(5, 120))
                 left -= 1
-            await site.pass_time(chance.uniform(10, 180))
+            await site.pass_time(chance.uniform(10, 300))
         await site.until(site.is_drained, within=20_000)
         past, ways = await Reader(site.database).past(
             since=datetime.min.replace(tzinfo=utcnow().tzinfo), runners=1000

@@ -122,7 +122,7 @@ def test_a_job_ends_with_its_time() -> None:
             id="the third of a burst boots its own",
         ),
         pytest.param(
-            [a_past_job(1), a_past_job(2, 1000.0, labels=("solo",))], Setup(slots=1, min_ready=1), (a_pool(), SOLO),
+            [a_past_job(1), a_past_job(2, 1000.0)], Setup(slots=1, min_ready=1), (a_pool(), SOLO),
             [START, START + 4.0], 4, id="a VM that is kept ready makes room for a job of another pool",
         ),
         pytest.param(
