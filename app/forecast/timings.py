@@ -48,7 +48,9 @@ def measured(
 ) -> tuple[Timings, frozenset[str]]:
     """Return *timings* with what a history shows in place of it, and the names of what that is.
 
-    *ways* are runners by name. Registering is not told apart from what follows it: its length is taken as it is.
+    *ways* are runners by name. Registering is not told apart from what follows it: its length is taken as it is, unless
+    both together took less. GitHub's times are cut to whole seconds, which makes a start look earlier and an end later
+    by as much: what is missing before the job is taken off what comes after it.
     """
     found: dict[str, list[timedelta]] = {"hear": [], "boot": [], "pick_up": [], "end": []}
     for way in ways.values():
@@ -60,11 +62,23 @@ def measured(
         found["hear"].append(job.received_at - job.queued_at)
         registered, gone = way.get(RunnerState.REGISTERED), way.get(RunnerState.GONE)
         if registered is not None and job.started_at is not None and job.queued_at <= registered:
-            found["pick_up"].append(job.started_at - registered - timings.register)
+            found["pick_up"].append(job.started_at - registered)
         if gone is not None and job.completed_at is not None:
             found["end"].append(gone - job.completed_at)
     medians = {name: _median(spans) for name, spans in found.items() if len(spans) >= FEW}
-    return replace(timings, **medians), frozenset(medians)
+    return replace(timings, **_split(medians, timings.register)), frozenset(medians)
+
+
+def _split(medians: Mapping[str, timedelta], register: timedelta) -> dict[str, timedelta]:
+    """Return lengths, none below nothing, of which registering and picking up fill the span that was measured."""
+    lengths = dict(medians)
+    span = lengths.get("pick_up")
+    if span is not None:
+        lengths["register"] = min(register, max(span, timedelta(0)))
+        lengths["pick_up"] = span - lengths["register"]
+        if span < timedelta(0) and "end" in lengths:
+            lengths["end"] += span
+    return {name: max(length, timedelta(0)) for name, length in lengths.items()}
 
 
 def _note(spans: list[timedelta], way: Way, one: RunnerState, other: RunnerState) -> None:
@@ -74,4 +88,4 @@ def _note(spans: list[timedelta], way: Way, one: RunnerState, other: RunnerState
 
 def _median(spans: list[timedelta]) -> timedelta:
     seconds: Callable[[timedelta], float] = timedelta.total_seconds
-    return timedelta(seconds=round(max(0.0, median(map(seconds, spans))), 3))
+    return timedelta(seconds=round(median(map(seconds, spans)), 3))
