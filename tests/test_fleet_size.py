@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from app.github.pace import PER_MINUTE, Pace
-from app.ports import Minted
-from tests.simulation.site import Site
+from tests.simulation.layers import Call
+from tests.simulation.site import Variant
 from tests.test_reconcile import a_site, queue
 
 pytestmark = pytest.mark.looptime
@@ -20,26 +20,27 @@ SLOTS = PER_MINUTE // 3
 class Paced:
     """The registrations of a site, at our pace, as the client makes them."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self) -> None:
         self.asked = 0
         self.made: list[float] = []
-        self._mint = site.github.mint
         self._now = asyncio.get_running_loop().time
         self._pace = Pace("acme", self._now)
 
-    async def mint(self, *args: Any, **kwargs: Any) -> Minted:
-        self.asked += 1
-        await self._pace.turn("register a runner")
-        self.made.append(self._now())
-        return await self._mint(*args, **kwargs)
+    def layer(self, verb: str, call: Call) -> Call:
+        async def passed(*args: Any, **kwargs: Any) -> Any:
+            self.asked += 1
+            await self._pace.turn("register a runner")
+            self.made.append(self._now())
+            return await call(*args, **kwargs)
+
+        return passed if verb == "mint" else call
 
 
-async def test_a_burst_of_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_burst_of_jobs(tmp_path: Path) -> None:
     """All guests are ready at once, and each gets its registration within seconds, at the first time of asking."""
-    async with a_site(tmp_path, slots=SLOTS) as site:
+    paced = Paced()
+    async with a_site(tmp_path, slots=SLOTS, variant=Variant(github=(paced.layer,))) as site:
         site.host.boot_seconds = 20
-        paced = Paced(site)
-        monkeypatch.setattr(site.github, "mint", paced.mint)
         site.start()
         jobs = [queue(site, seconds=120) for _ in range(SLOTS)]
         await site.until(lambda: all(job.status == "in_progress" for job in jobs), within=100)

@@ -63,6 +63,23 @@ def test_a_story_is_its_seed() -> None:
     assert first.startswith("seed 7 is ")
 
 
+def test_a_run_that_is_bounded_in_time() -> None:
+    """No story begins after the minutes that it was given."""
+    program = (
+        sys.executable,
+        "-m",
+        "tests.simulation",
+        "--seeds",
+        "1-400",
+        "--hours",
+        "0.01",
+        "--minutes",
+        "0.001",
+    )
+    said = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True, timeout=50).stdout
+    assert int(said.split()[0]) < 50
+
+
 # -- broken on purpose: the simulation must notice ---------------------------------------------------
 
 

@@ -93,7 +93,8 @@ def tell_all(wanted: list[int], hours: float, minutes: float | None) -> Iterator
         waiting = [pool.submit(tell, seed, hours) for seed in wanted]
         for story in waiting:
             if end is not None and time.monotonic() > end:
-                story.cancel()
+                for later in waiting:  # all of them: by its turn, each would have begun
+                    later.cancel()
             if not story.cancelled():
                 yield story.result()
 
