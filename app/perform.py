@@ -201,6 +201,7 @@ class Performer:
             "guest_answers",
             image=facts.image,
             runner_version=facts.runner_version,
+            source=facts.source,
         )
         if facts.host:
             self._sight.images_at.setdefault((facts.host, runner.spec.image), self._clock())

@@ -98,7 +98,7 @@ class PoolSettings(BaseModel):
     max_runners: int | None = Field(default=None, ge=1)
     max_per_repository: int | None = Field(default=None, ge=1)
     priority: int = Field(default=0, ge=-1000, le=1000)
-    min_ready: int = Field(default=0, ge=0)
+    min_ready: int = Field(default=0, ge=0, le=1000)
     start: Literal["cold", "snapshot"] = "cold"
     network: str = "softnet"
     network_allow: tuple[str, ...] = ()
@@ -236,9 +236,12 @@ class PoolSettings(BaseModel):
 
     @field_validator("min_ready")
     @classmethod
-    def _check_min_ready(cls, value: int) -> int:
-        if value:
-            msg = "warm VMs are not built yet; leave it out"
+    def _check_min_ready(cls, value: int, info: ValidationInfo) -> int:
+        most = info.data.get("max_runners")
+        if most is not None and value > most:
+            msg = (
+                f"{value} VMs cannot be kept ready where max_runners = {most}: lower it, or raise max_runners"
+            )
             raise ValueError(msg)
         return value
 
@@ -252,7 +255,7 @@ class PoolSettings(BaseModel):
 
     def pool(self) -> Pool:
         """Return the pool as the rest of the program knows it."""
-        values = self.model_dump(exclude={"min_ready", "start", "orchard", "prepare_script"})
+        values = self.model_dump(exclude={"start", "orchard", "prepare_script"})
         kind = self.orchard.kind() if self.orchard else Kind()
         return Pool(**values, prepare_script=self.prepare_script, kind=kind)
 

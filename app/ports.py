@@ -146,6 +146,8 @@ class GuestFacts:
     image: str  # what it was cloned from: a digest where there is one
     runner_version: str | None
     host: str = ""  # the name of the one it is on; empty where there is but one
+    # What tells whether launches clone something else by now, as HostLook.digests and bases do; None: it is not known.
+    source: str | None = None
 
 
 class GitHub(Protocol):

@@ -48,19 +48,17 @@ class Reload:
             raise ReloadRefused(error.problems) from error
         before = {pool.name: pool for pool in self._in_force.pools}
         after = {pool.name: pool for pool in new.pools}
+        found = tuple(
+            change for name, pool in after.items() if name in before for change in changes(before[name], pool)
+        )
         await self._reconciler.configure(replace_pools(self._reconciler.setup, new.pools))
         self._in_force, self._health.warnings = new, new.warnings()
         done = Reloaded(
             pools=tuple(after),
-            changed=tuple(name for name, pool in after.items() if before.get(name) != pool),
+            changed=tuple(name for name in after if name not in before or name in {c.pool for c in found}),
             removed=tuple(name for name in before if name not in after),
             added=tuple(name for name in after if name not in before),
-            changes=tuple(
-                change
-                for name, pool in after.items()
-                if name in before
-                for change in changes(before[name], pool)
-            ),
+            changes=found,
             needs_restart=self._started_with.differing(new),
         )
         _log(done)

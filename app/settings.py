@@ -393,6 +393,12 @@ class Settings(BaseModel):
                 if pool.cpu is None or pool.memory_mib is None
             ]
             return tuple(found)
+        kept = sum(pool.min_ready for pool in self.pool)
+        if kept > self.slots:
+            found.append(
+                f"the pools keep {kept} VMs ready in all (min_ready), and slots = {self.slots}: those of the highest "
+                "priority are kept first; lower some"
+            )
         largest = max((pool.memory_mib or 0 for pool in self.pool), default=0)
         room = psutil.virtual_memory().total // 2**20 - HOST_MEMORY_MIB
         if self.slots * largest > room:

@@ -243,7 +243,8 @@ POOL_MISTAKES = [
     pytest.param({"boot_timeout": 0}, "boot_timeout: from 1 second to 5 days", id="no time to boot"),
     pytest.param({"job_timeout": "6d"}, "job_timeout: from 1 second to 5 days", id="longer than GitHub lets a job run"),
     pytest.param({"idle_timeout": "∞"}, "idle_timeout: write seconds", id="idle for ever"),
-    pytest.param({"min_ready": 1}, "min_ready: warm VMs are not built yet", id="warm VMs"),
+    pytest.param({"min_ready": -1}, "min_ready: Input should be greater", id="fewer than none kept ready"),
+    pytest.param({"min_ready": 2, "max_runners": 1}, "min_ready: 2 VMs cannot be kept ready where max_runners = 1", id="more ready than may be"),
     pytest.param({"start": "snapshot"}, 'start = "snapshot" is not built yet', id="snapshots"),
     pytest.param({"repository": ["a/b"]}, "repository: there is no such key; did you mean repositories?", id="a misspelt key"),
 ]  # fmt: skip
@@ -476,6 +477,7 @@ def too_much() -> int:
         pytest.param(
             {"memory_mib": too_much()}, {}, [f"2 × {too_much()} MiB", "4096 MiB for itself"], id="memory"
         ),
+        pytest.param({"min_ready": 3}, {}, ["keep 3 VMs ready", "slots = 2"], id="more warm VMs than slots"),
         pytest.param({}, {"github_webhook_secret": "short"}, ["openssl rand -hex 32"], id="a short secret"),
         pytest.param(
             {},

@@ -180,6 +180,7 @@ class PoolOut(Out):
     max_runners: int | None
     max_per_repository: int | None
     priority: int
+    min_ready: int
     network: str
     boot_timeout: float  # s
     idle_timeout: float  # s

@@ -118,6 +118,7 @@ class RunnerRow(SQLModel, table=True):
     held_until: datetime | None = None
     guest_held_until: datetime | None = None
     purpose: str = Field(default=Purpose.JOBS, sa_column_kwargs={"server_default": Purpose.JOBS})
+    source: str | None = None
 
 
 class HistoryRow(SQLModel, table=True):

@@ -29,7 +29,7 @@ EVERY = 0.5  # s, between two looks at how far it is
 RECORD_TRIES = 10
 LONGER = 60.0  # s beyond boot_timeout, for what follows a boot that failed
 ENDED = frozenset({RunnerState.STOPPING, RunnerState.GONE})
-YIELDED = frozenset({"no_longer_needed", "draining", "pool_changed", "stopped_by_operator"})
+YIELDED = frozenset({"no_longer_needed", "yielded", "draining", "pool_changed", "stopped_by_operator"})
 BY_HAND = "try the image by hand: `tart run {image}`, and then `tart exec {image} true`; packer/README.md says what it needs"
 
 GUEST = Check(

@@ -37,6 +37,14 @@ def prepared(pool: Pool, world: World) -> Base | None:
     return _newest(pool.image, world, made=True) if pool.prepare else None
 
 
+def source(pool: Pool, world: World) -> str | None:
+    """Return what tells whether launches of *pool* clone something else by now; None: it is not known."""
+    base = prepared(pool, world)
+    if base is not None:
+        return base.name
+    return world.host.digests.get(pool.image) if world.host else None
+
+
 def _newest(image: str, world: World, *, made: bool) -> Base | None:
     bases = world.host.bases if world.host else ()
     return next((b for b in bases if b.image == image and b.age == 0 and (b.made is not None) is made), None)

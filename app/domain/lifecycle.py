@@ -55,6 +55,8 @@ class Case:
     now: datetime
     unit: Unit | None = None
     pressed: bool = False  # a job that this runner cannot serve waits for a slot
+    kept: bool = False  # warm, for the next job of its pool
+    leaving: str | None = None  # why it goes although nothing is wrong with it
     asking: Target | None = None  # where GitHub may be asked for the runner that it expects
 
     @property
@@ -150,7 +152,7 @@ def _review_coming(case: Case) -> Action | None:
 
 def _review_launch(case: Case) -> Action | None:
     runner = case.runner
-    unwanted = case.is_unwanted or ("no_longer_needed" if case.unit is None and _may_yield(case) else None)
+    unwanted = case.is_unwanted or case.leaving or _why_not_begun(case)
     if unwanted:
         return Stop(runner=runner, reason=unwanted)
     if f"boot:{runner.name}" in case.world.in_hand:
@@ -203,9 +205,10 @@ def _review_pull(case: Case) -> Action | None:
     return Stop(runner=runner, reason="interrupted")
 
 
-def _may_yield(case: Case) -> bool:
-    # A boot that nobody needs any more is let finish, for the next job, unless its slot is wanted now.
-    return case.pressed or case.runner.state is RunnerState.CLAIMED
+def _why_not_begun(case: Case) -> str | None:
+    # A boot that nobody needs any more is let finish, for the next job.
+    needless = case.unit is None and not case.kept and case.runner.state is RunnerState.CLAIMED
+    return "no_longer_needed" if needless else None
 
 
 def _review_ready(case: Case) -> Action | None:
@@ -215,7 +218,8 @@ def _review_ready(case: Case) -> Action | None:
     if case.is_unwanted:
         return Stop(runner=runner, reason=case.is_unwanted)
     if unit is None:
-        return Stop(runner=runner, reason="surplus") if case.overdue or case.pressed else None
+        why = case.leaving or ("surplus" if case.overdue and not case.kept else None)
+        return Stop(runner=runner, reason=why) if why else None
     if not is_verified(unit, runner):
         return CheckJob(unit.head.id)
     if unit.pool.forks is Forks.DENY and unit.head.fork is None:

@@ -12,6 +12,7 @@ from copy import copy
 from itertools import count
 
 from app.domain.pools import Pool, host_of, slot_name
+from app.domain.runners import Runner
 from app.domain.world import Host, World
 
 
@@ -98,6 +99,21 @@ class Room:
         self._ours[host] = self._ours.get(host, 0) + 1
         self._load[host] = self._load.get(host, 0) + 1
         self._subtract(host, pool.takes)
+
+    def give_back(self, slot: str, pool: Pool) -> None:
+        """Take note that a VM of *pool* holds *slot* no longer."""
+        host = host_of(slot)
+        self._held.discard(slot)
+        self._ours[host] -= 1
+        self._load[host] -= 1
+        self._subtract(host, {what: -amount for what, amount in pool.takes.items()})
+
+    def fits_without(self, runner: Runner, pool: Pool) -> bool:
+        """Whether there would be room for a VM of *pool* if *runner* gave its own back."""
+        self.give_back(runner.slot, runner.spec)
+        fits = self.slot_for(pool) is not None
+        self.take(runner.slot, runner.spec)
+        return fits
 
     def _fits(self, pool: Pool, host: Host) -> bool:
         if host.most is not None and self._ours[host.name] >= host.most:

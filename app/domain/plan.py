@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from app.domain import images, preparation, pulls
+from app.domain import images, preparation, pulls, warm
 from app.domain.actions import Action, CheckJob, Claim, Mint, Reseat
 from app.domain.lifecycle import Case, needs_unit, review, side_check
 from app.domain.line import Line, Unit
@@ -18,6 +18,7 @@ from app.domain.places import Room, reseated
 from app.domain.pools import Pool, Target
 from app.domain.runners import COMING, Purpose, Runner, RunnerState
 from app.domain.sweep import sweep
+from app.domain.warm import Spares
 from app.domain.world import Cooldown, World
 
 # GitHub is asked for one runner a second, and a turn is waited for some seconds: a hundred guests that are ready at once
@@ -44,23 +45,40 @@ def plan(world: World, *, now: datetime) -> list[Action]:
     units = supply(world, line, now)
     room = Room(world)
     asking = asking_at(world, line)
-    pools = frozenset() if line.is_served else launchable(world, now)
-    claims = [*_claims(world, line, room, pools, asking, now), *_pulls(world, room, now)]
+    idle = line.is_served and not any(pool.min_ready for pool in world.pools)
+    pools = frozenset[str]() if idle else launchable(world, now)
+    base = _due(world, asking, now)
+    claims = [*_claims(world, line, room, pools, base), *_pulls(world, room, now)]
     wanting = frozenset(name for name in pools if _slot_for(name, world, room) is None)
+    pressed = {runner.name for runner in world.runners if line.someone_else_waits(runner, wanting)}
+    spares = Spares.of(world, units, now)
+    kept = [] if claims else warm.claims(world, spares, room, pools)
+    leaving = warm.renewed(world, spares, {claim.pool for claim in kept}, pools) if not claims else {}
+    leaving |= warm.yielding(world, line, room, spares, wanting, base)
     cases = [
         Case(
             runner=runner,
             world=world,
             now=now,
             unit=units.get(runner.name),
-            pressed=line.someone_else_waits(runner, wanting),
+            pressed=runner.name in pressed,
+            kept=runner.name in spares.kept,
+            leaving=leaving.get(runner.name),
             asking=asking,
         )
         for runner in world.runners
     ]
     reviewed = [action for case in cases if (action := review(case)) is not None]
     checks = [look for case in cases if (look := side_check(case)) is not None]
-    actions = [*reviewed, *claims, *sweep(world), *images.to_do(world, now), *checks, *due(world, line, now)]
+    actions = [
+        *reviewed,
+        *claims,
+        *kept,
+        *sweep(world),
+        *images.to_do(world, now),
+        *checks,
+        *due(world, line, now),
+    ]
     return _paced(_startable(actions, world), world)
 
 
@@ -108,13 +126,17 @@ def launchable(world: World, now: datetime) -> frozenset[str]:
     return frozenset(pool.name for pool in world.pools if pool_hold_up(pool, world, now) is None)
 
 
+def _due(world: World, asking: Target | None, now: datetime) -> preparation.Need | None:
+    """Return the base that may be prepared once there is a slot for it."""
+    return None if asking is None or hold_up(world, now) is not None else preparation.next_one(world, now)
+
+
 def _claims(
-    world: World, line: Line, room: Room, pools: frozenset[str], asking: Target | None, now: datetime
+    world: World, line: Line, room: Room, pools: frozenset[str], due: preparation.Need | None
 ) -> list[Action]:
-    """Return the claims of free slots, and take those out of *room*; *pools* may launch."""
-    due = preparation.next_one(world, now) if asking else None
+    """Return the claims of free slots, and take those out of *room*; *pools* may launch, and a base is *due*."""
     slot = room.slot_for(due.pool) if due else None
-    if due is None or slot is None or hold_up(world, now) is not None:
+    if due is None or slot is None:
         return _launches(world, line, room, pools)
     claim = Claim(slot, due.pool.name, f"the base is prepared: {due.reason}", Purpose.BASE)
     if not due.urgent and (launches := _launches(world, line, room, pools)):

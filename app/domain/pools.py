@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -80,6 +80,7 @@ class Pool:
     max_runners: int | None = None
     max_per_repository: int | None = None
     priority: int = 0
+    min_ready: int = field(default=0, compare=False)  # how many there are says nothing about each of them
     network: str = "softnet"
     network_allow: tuple[str, ...] = ()
     network_block: tuple[str, ...] = ()

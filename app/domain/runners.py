@@ -135,6 +135,7 @@ class Runner:
     stop: StopRequest | None = None
     image: str | None = None  # what the VM was cloned from, as exactly as the backend knows
     runner_version: str | None = None
+    source: str | None = None  # what tells whether launches clone something else by now
     held_until: datetime | None = None  # an operator keeps its VM for debugging until then
     guest_held_until: datetime | None = None  # what the guest was last told of that
     purpose: Purpose = Purpose.JOBS

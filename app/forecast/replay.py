@@ -39,7 +39,6 @@ from app.forecast.history import History, PastJob
 from app.forecast.outcome import Goal, Outcome, Setup
 from app.forecast.timings import Timings
 from app.forecast.waiting import Waiting
-from app.forecast.warm import rested, to_claim
 
 ALWAYS = datetime(9999, 1, 1, tzinfo=UTC)  # of looks that do not age
 ASK = timedelta(seconds=0.3)  # for GitHub's answer about a job
@@ -80,6 +79,7 @@ class _Replay:
         self._work: dict[str, Job] = {}
         self._in_hand: set[str] = set()
         self._host: HostLook | None = None  # None: VMs came or went since
+        self._pools = tuple(replace(pool, min_ready=setup.min_ready) for pool in history.pools)
         self._images = frozenset(pool.image for pool in history.pools)
         self._tally = _Tally()
         self._late = 0
@@ -251,23 +251,18 @@ class _Replay:
         return may_claim or any(runner.state not in AT_WORK for runner in self._runners.values())
 
     def _pass(self) -> None:
-        if self._setup.min_ready:
-            self._runners = rested(self._runners, self._setup.min_ready, self._now)
         changed = True
         while changed:
             actions = plan(self._world(), now=self._now)
             done = [self._perform(action) for action in actions]
             changed = any(done) and self._is_open()
-        if self._setup.min_ready and len(self._runners) < self._setup.places:
-            for claim in to_claim(self._world(), self._setup.min_ready, self._now):
-                self._claim(claim)
 
     def _perform(self, action: do.Action) -> bool:
         """Let what the plan says happen; True where it changes something at once, so that another pass follows."""
         match action:
             case do.Claim():
                 self._claim(action)
-                return False
+                return self._setup.min_ready > 0  # what jobs leave is taken in the pass after theirs
             case do.Mint(runner):
                 made = {"target": action.target, "registration_id": 1}
                 self._move(runner.name, RunnerState.REGISTERED, action.reason, **made)
@@ -292,7 +287,7 @@ class _Replay:
         return True
 
     def _claim(self, action: do.Claim) -> None:
-        pool = next(pool for pool in self._history.pools if pool.name == action.pool)
+        pool = next(pool for pool in self._pools if pool.name == action.pool)
         self._tally.launches += 1
         name = f"{pool.name}-{self._tally.launches}"
         self._host = None
@@ -338,7 +333,7 @@ class _Replay:
     def _world(self) -> World:
         return World(
             names=NAMES,
-            pools=self._history.pools,
+            pools=self._pools,
             demand=self._waiting.demand,
             runners=tuple(self._runners.values()),
             work=self._work,

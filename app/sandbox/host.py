@@ -166,6 +166,10 @@ class ModelHost:
             ),
         )
 
+    def _source(self, spec: Pool) -> str:
+        bases = self._prepared() if spec.prepare else ()
+        return next((base.name for base in bases if base.image == spec.image), self._digest(spec.image))
+
     def _digest(self, image: str) -> str:
         if image in self.pulled:
             return self.pulled[image][0]
@@ -241,7 +245,12 @@ class ModelHost:
             raise VMError(msg, reason="runner_missing")
         vm.ready = True
         version = made[1].runner_version if made else RUNNER_VERSION
-        return GuestFacts(image=f"{spec.image}@sha256:model", runner_version=version, host=self.name)
+        return GuestFacts(
+            image=f"{spec.image}@sha256:model",
+            runner_version=version,
+            host=self.name,
+            source=self._source(spec),
+        )
 
     async def deliver(self, name: str, spec: Pool, jit: JitConfig) -> None:
         """Start the runner in a guest, once."""

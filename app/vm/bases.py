@@ -68,6 +68,15 @@ class Bases:
         base = self._newest(spec)
         return self._images.exactly(spec.image, base.digest if base else None)
 
+    def present(self, spec: Pool) -> str | None:
+        """Return what tells whether launches of *spec* clone something else by now; None: it is not known."""
+        base = self._newest(spec)
+        if base is not None:
+            return base.name
+        with suppress(VMError):
+            return self._images.digest(spec.image)
+        return None
+
     def _newest(self, spec: Pool) -> Prepared | None:
         known = self._known.get(spec.image, ()) if spec.prepare else ()
         return next((base for base in known if (self._vms / base.name / "config.json").exists()), None)

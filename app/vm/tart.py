@@ -142,7 +142,7 @@ class TartBackend:
                 if process is None:
                     await booting.clone(lambda: self._bases.source(spec), name, spec)
                     process = booting.launch(name, spec)
-                image = self._bases.exactly(spec)
+                image, source = self._bases.exactly(spec), self._bases.present(spec)
                 stage = "boot"
                 cloned = now()
                 await booting.while_it_lives(name, process, booting.until_it_answers(name, troubles))
@@ -157,7 +157,7 @@ class TartBackend:
             f"VM {name}, a fresh clone of {image}",
             f"cloned in {cloned - began:.1f} s, booted in {booted - cloned:.1f} s",
         ]
-        return GuestFacts(image=image, runner_version=version)
+        return GuestFacts(image=image, runner_version=version, source=source)
 
     async def _set_up(self, name: str, spec: Pool, process: Watched) -> str | None:
         command = guest.setup_command(name, spec, self._clock())

@@ -6,7 +6,9 @@ Everything is drawn from the site's one generator, so a seed is a story.
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -46,6 +48,7 @@ POOLS = (
         job_timeout=timedelta(minutes=40),
     ),
 )
+KEPT_WARM = (0, 0, 1, 2)  # of mac and of solo, as chance decides
 # Where a job comes from, and what it asks for; the last four are nobody's.
 WORK = (
     ("acme/app", ("self-hosted", "mac")),
@@ -98,6 +101,17 @@ STORM = Rates(
 )
 
 
+def pools_of(seed: int) -> tuple[Pool, ...]:
+    """Return the pools of a story, some of which keep VMs warm; drawn apart, so that all else is as without them."""
+    mac, big, solo = POOLS
+    drawn = random.Random(f"warm {seed}")
+    return (
+        replace(mac, min_ready=drawn.choice(KEPT_WARM)),
+        big,
+        replace(solo, min_ready=drawn.choice(KEPT_WARM)),
+    )
+
+
 class Story:
     """One seeded stretch of time at one site."""
 
@@ -112,7 +126,8 @@ class Story:
         jobs_an_hour: float = 60.0,
     ) -> None:
         self.rates, self.hours, self.jobs_an_hour = rates, hours, jobs_an_hour
-        self.site = Site(place, seed=seed, pools=POOLS, latency=LATENCY, variant=variant)
+        self.pools = pools_of(seed)
+        self.site = Site(place, seed=seed, pools=self.pools, latency=LATENCY, variant=variant)
         self.site.vanishing = self._vanishes
         self.site.host.prepare_seconds = PREPARES
         self.jobs: list[Job] = []
@@ -142,6 +157,8 @@ class Story:
             self._set_rates(CALM)
             await self._calm_down()
             if not site.witness.wrong:
+                await self._lasts(CALM_LIMIT, until_drained=True)
+                await site.operate(site.configure(*POOLS))  # which keep none warm
                 await self._lasts(CALM_LIMIT, until_drained=True)
             processes.cancel()
             await self._kill()  # at once, or it begins something new after all had drained
@@ -298,20 +315,20 @@ class Story:
             await site.operate(site.configure(*self._other_pools()))
 
     def _other_pools(self) -> tuple[Pool, ...]:
-        mac, big, solo = POOLS
-        changed = a_pool(cpu=8, job_timeout=mac.job_timeout)
-        return self.site.rng.choice((POOLS, POOLS, (changed, big, solo), (mac, solo)))
+        mac, big, solo = self.pools
+        changed = replace(mac, cpu=8)
+        return self.site.rng.choice((self.pools, self.pools, (changed, big, solo), (mac, solo)))
 
     async def _calm_down(self) -> None:
         site = self.site
         site.skew = max(site.skew, timedelta(0))
         site.model.runners.ghosts = 0
-        site.pools = POOLS
+        site.pools = self.pools
         while site.process is None:
             await asyncio.sleep(1)
         await site.operate(site.process.store.set_draining(draining=False))
         await site.operate(site.process.store.forget_failures())
-        await site.operate(site.configure(*POOLS))
+        await site.operate(site.configure(*self.pools))
         for job in self.jobs:
             site.model.workflows.approve(job)
             if job.run.repository.full_name == SECRET:

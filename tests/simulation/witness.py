@@ -37,6 +37,9 @@ GOOD_ENDS = frozenset(
         "idle_timeout",
         "surplus",
         "no_longer_needed",
+        "yielded",
+        "image_changed",
+        "aged",
     }
 )
 
@@ -173,9 +176,11 @@ class Witness:
 
     def left(self) -> list[str]:
         """Return what is not over yet: rows, VMs, registrations, and jobs that one of our pools serves."""
-        site = self._site
-        left = [f"runner {r.name} ({r.state}, {r.reason})" for r in site.runners(owed=True)]
-        left += [f"VM {name}" for name in site.host.vms if site.names.is_runner(name)]
+        site, warm = self._site, self._kept_warm()
+        left = [
+            f"runner {r.name} ({r.state}, {r.reason})" for r in site.runners(owed=True) if r.name not in warm
+        ]
+        left += [f"VM {name}" for name in site.host.vms if site.names.is_runner(name) and name not in warm]
         left += [
             f"registration {registration.name}"
             for registration in site.model.runners.registrations.values()
@@ -209,6 +214,15 @@ class Witness:
         for name, reason in self._reasons.items():
             if reason not in GOOD_ENDS:
                 self.note(f"{name} ended for {reason} on a day without faults")
+
+    def _kept_warm(self) -> set[str]:
+        """Return the VMs that rest as their pools ask for; what is beyond that, or still moves, is not over."""
+        ready = [runner for runner in self._site.runners() if runner.state is RunnerState.READY]
+        return {
+            runner.name
+            for pool in self._site.pools
+            for runner in [r for r in ready if r.pool == pool.name][: pool.min_ready]
+        }
 
     def _known_jobs(self) -> dict[int, JobStatus]:
         with self._site.database.engine.begin() as connection:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.domain.pools import MACOS_VM, Pool
+from app.domain.warm import LASTS
 from app.vm import guest
 
 TART_VMS = "org.cirruslabs.tart-vms"  # Orchard's name for the places that Apple allows
@@ -18,6 +19,7 @@ def vm(name: str, spec: Pool, *, pin: Mapping[str, str] | None = None) -> dict[s
     Zeros are left out, and numbers are whole: others are refused.
     """
     kind = spec.kind
+    patience = PATIENCE + (round(LASTS.total_seconds()) if spec.min_ready else 0)
     body: dict[str, Any] = {
         "name": name,
         "image": spec.image,
@@ -31,7 +33,7 @@ def vm(name: str, spec: Pool, *, pin: Mapping[str, str] | None = None) -> dict[s
         "labels": dict(kind.labels) | dict(pin or {}),
         "startup_script": {
             "script_content": guest.attend_script(),
-            "env": {"CIDERMILL_VM": name, "CIDERMILL_PATIENCE": str(PATIENCE)},
+            "env": {"CIDERMILL_VM": name, "CIDERMILL_PATIENCE": str(patience)},
         },
     }
     sizes = {"cpu": spec.cpu, "memory": spec.memory_mib, "diskSize": spec.disk_gb}
