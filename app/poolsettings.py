@@ -30,6 +30,7 @@ POOL_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 REPOSITORY_PATTERN = re.compile(r"[A-Za-z0-9._*?-]+/[A-Za-z0-9._*?-]+")
 IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
 RUNNER_DIR = re.compile(r"(~|/[A-Za-z0-9._-]+)(/[A-Za-z0-9._-]+)*")
+DISK_OPTION = re.compile(r"sync=(none|fsync|full)|caching=(automatic|cached|uncached)")
 NETWORK = re.compile(r"softnet|nat|bridged:[A-Za-z0-9]+")
 TART_VMS = "org.cirruslabs.tart-vms"  # what Orchard calls a macOS guest's place
 MIN_CPU = 4  # tart refuses fewer for a macOS guest
@@ -103,6 +104,7 @@ class PoolSettings(BaseModel):
     network: str = "softnet"
     network_allow: tuple[str, ...] = ()
     network_block: tuple[str, ...] = ()
+    disk_options: str = "sync=none,caching=cached"
     runner_dir: str = "~/actions-runner"
     prepare: bool = True
     prepare_script: Script | None = None
@@ -173,6 +175,14 @@ class PoolSettings(BaseModel):
             except ValueError as error:
                 msg = f'{cidr[:60]!r} is no network: write it as "192.168.1.0/24"'
                 raise ValueError(msg) from error
+        return value
+
+    @field_validator("disk_options")
+    @classmethod
+    def _check_disk_options(cls, value: str) -> str:
+        if not all(DISK_OPTION.fullmatch(option) for option in value.split(",") if value):
+            msg = 'write "sync=none|fsync|full" and "caching=automatic|cached|uncached" with a comma between, or ""'
+            raise ValueError(msg)
         return value
 
     @field_validator("runner_dir")

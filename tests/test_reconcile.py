@@ -16,7 +16,8 @@ from app.sandbox.github_runners import registration_deleted
 from app.sandbox.github_values import Job
 from tests.builders import a_pool
 from tests.simulation.layers import Call, Fuse, Port
-from tests.simulation.site import Site
+from tests.simulation.site import STEP, Site
+from tests.simulation.trouble import Latency
 
 pytestmark = pytest.mark.looptime
 LABELS = ("self-hosted", "mac")
@@ -67,6 +68,19 @@ async def test_many_jobs_two_slots(tmp_path: Path) -> None:
         site.check()
         assert {job.conclusion for job in jobs} == {"success"}
         assert (site.host.calls["start"], site.host.most_running) == (8, 2)
+
+
+async def test_the_next_launch_waits_for_nothing(tmp_path: Path) -> None:
+    """Between the end of a VM and the boot of the next lie two calls to the host, and no timer."""
+    async with a_site(tmp_path, slots=1, latency=Latency(boot=(5.0, 5.0), verb=(0.0, 0.0))) as site:
+        site.start()
+        first, second = queue(site), queue(site)
+        await site.until(lambda: first.conclusion or second.conclusion)
+        await site.until(lambda: len(site.host.running) == 0)
+        ended = site.elapsed()
+        await site.until(lambda: len(site.host.running) == 1)
+        assert site.elapsed() - ended <= STEP
+        await site.until(site.is_drained)
 
 
 @pytest.mark.parametrize(

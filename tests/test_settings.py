@@ -237,6 +237,7 @@ POOL_MISTAKES = [
     pytest.param({"network": "bridged:"}, 'network: write "softnet"', id="bridged to nothing"),
     pytest.param({"network_allow": ["10.0.0.1/8"]}, "network_allow: '10.0.0.1/8' is no network", id="host bits"),
     pytest.param({"network": "nat", "network_block": ["10.0.0.0/8"]}, 'network_block: it needs network = "softnet", not "nat"', id="a list that nat would not keep"),
+    pytest.param({"disk_options": "sync=off"}, 'disk_options: write "sync=none|fsync|full"', id="no such disk option"),
     pytest.param({"runner_dir": "runner"}, "runner_dir: write an absolute path", id="a relative path"),
     pytest.param({"runner_dir": "~/a b"}, "runner_dir: write an absolute path", id="a blank in a path"),
     pytest.param({"runner_dir": "~/$(id)"}, "runner_dir: write an absolute path", id="a command in a path"),

@@ -84,6 +84,7 @@ class Pool:
     network: str = "softnet"
     network_allow: tuple[str, ...] = ()
     network_block: tuple[str, ...] = ()
+    disk_options: str = "sync=none,caching=cached"
     runner_dir: str = "~/actions-runner"
     prepare: bool = True
     prepare_script: Script | None = None

@@ -107,10 +107,14 @@ class Tart:
         await self._do("set", name, "--random-mac", timeout=self.limits.quick)
 
     def run_argv(self, name: str, spec: Pool, share: Path | None = None) -> list[str]:
-        """Return the command that is the VM while it lives; its guest may read what is in the directory *share*."""
+        """Return the command that is the VM while it lives; its guest may read what is in the directory *share*.
+
+        Only a VM that becomes a base has one. Any other is thrown away, and its disk need not outlive a power cut.
+        """
         shares = [f"--dir={SHARE}:{share}:ro"] if share else []
+        disk = ["--root-disk-opts", spec.disk_options] if spec.disk_options and not share else []
         return [
-            self.program, "run", "--no-graphics", "--no-audio", "--no-clipboard", *_network(spec), *shares, name,
+            self.program, "run", "--no-graphics", "--no-audio", "--no-clipboard", *_network(spec), *disk, *shares, name,
         ]  # fmt: skip
 
     def exec_argv(self, name: str, command: Sequence[str], *, stdin: bool = False) -> list[str]:

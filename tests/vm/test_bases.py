@@ -373,3 +373,4 @@ def test_the_guest_reads_one_directory_and_no_more(host: Host) -> None:
 
     argv: list[Any] = Tart("tart", host.home, {}).run_argv(B, a_spec(), Path("/state/prepare/x"))
     assert [word for word in argv if "dir" in word] == ["--dir=cidermill:/state/prepare/x:ro"]
+    assert "--root-disk-opts" not in argv  # what launches clone must be whole on the disk

@@ -51,11 +51,15 @@ def test_environment(tmp_path: Path) -> None:
             id="softnet with rules",
         ),
         pytest.param({"network": "bridged:en0"}, ["--net-bridged", "en0"], id="bridged"),
+        pytest.param(
+            {"disk_options": "sync=fsync"}, ["--root-disk-opts", "sync=fsync"], id="a disk that is kept"
+        ),
+        pytest.param({"disk_options": ""}, [], id="tart's own disk options"),
     ],
 )
 def test_run(tmp_path: Path, pool: dict[str, Any], options: list[str]) -> None:
     """Each network mode becomes tart's options, and the name comes last."""
-    argv = Tart("tart", tmp_path, {}).run_argv("mini-mac-aaaaaaaa", a_pool(**pool))
+    argv = Tart("tart", tmp_path, {}).run_argv("mini-mac-aaaaaaaa", a_pool(**{"disk_options": ""} | pool))
     assert argv[:2] == ["tart", "run"]
     assert argv[-1] == "mini-mac-aaaaaaaa"
     assert [a for a in argv[2:-1] if a not in {"--no-graphics", "--no-audio", "--no-clipboard"}] == options

@@ -20,7 +20,7 @@ cat >"$state/about"
 tries=0
 until [ -s "$state/pid" ]; do
   tries=$((tries + 1))
-  [ "$tries" -le 100 ] || exit 1
-  sleep 0.05
+  [ "$tries" -le 500 ] || exit 1
+  sleep 0.01
 done
 echo cidermill-delivered
