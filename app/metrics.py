@@ -7,7 +7,7 @@ are read off the World when asked, so that they cannot drift.
 from __future__ import annotations
 
 from collections import Counter as Count
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
@@ -93,7 +93,14 @@ class Metrics:
         self.queue_seconds = Histogram(
             "cidermill_job_queue_seconds",
             "Time from queued at GitHub to picked up by one of our runners.",
-            ["pool"],
+            ["pool", "start"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.way_seconds = Histogram(
+            "cidermill_job_way_seconds",
+            "Time that jobs spent on their way to a runner before they reached a stage, since the one before.",
+            ["pool", "start", "stage"],
             buckets=SECONDS,
             registry=registry,
         )
@@ -157,11 +164,14 @@ class Metrics:
         if after.state is RunnerState.GONE:
             self.runners_ended.labels(after.pool, after.reason).inc()
 
-    def picked_up(self, job: Job) -> None:
-        """Count how long a job waited before one of our runners took it."""
-        if job.started_at is not None and job.pool is not None:
-            waited = (job.started_at - job.queued_at).total_seconds()
-            self.queue_seconds.labels(job.pool).observe(max(0.0, waited))
+    def picked_up(self, job: Job, start: str, way: Iterable[tuple[str, float]]) -> None:
+        """Count how long a job waited before one of our runners took it, in all and for each stage on its way."""
+        if job.started_at is None or job.pool is None:
+            return
+        waited = (job.started_at - job.queued_at).total_seconds()
+        self.queue_seconds.labels(job.pool, start).observe(max(0.0, waited))
+        for stage, seconds in way:
+            self.way_seconds.labels(job.pool, start, stage).observe(max(0.0, seconds))
 
     def expose(self) -> bytes:
         """Return everything as Prometheus text."""

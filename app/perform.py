@@ -17,7 +17,7 @@ from app.bases import Bases
 from app.db.reader import Reader
 from app.db.store import Store
 from app.domain import actions as do
-from app.domain.jobs import JobStatus
+from app.domain.jobs import Job, JobStatus
 from app.domain.lifecycle import SILENT, may_destroy
 from app.domain.looks import needs_run
 from app.domain.pools import BASE, TOKEN_ALPHABET, TOKEN_LENGTH, Forks, Target, host_of, runner_name
@@ -27,6 +27,7 @@ from app.domain.versions import when_turned_away
 from app.domain.world import GroupLook, GuestLook, RegistrationsLook, RunnerRelease, World
 from app.images import Images
 from app.intake import Intake
+from app.ledger import spans, start_of
 from app.metrics import Metrics
 from app.ports import (
     GitHub,
@@ -202,6 +203,7 @@ class Performer:
             image=facts.image,
             runner_version=facts.runner_version,
             source=facts.source,
+            cloned_at=facts.cloned_at,
         )
         if facts.host:
             self._sight.images_at.setdefault((facts.host, runner.spec.image), self._clock())
@@ -235,14 +237,14 @@ class Performer:
             await self._move(runner.name, RunnerState.STOPPING, error.code, deregistered=nothing_made)
             await self._fail(scope, error.code, str(error))
             return
-        await self._store.amend(runner.name, registration_id=minted.registration_id)
+        await self._store.amend(runner.name, registration_id=minted.registration_id, minted_at=self._clock())
         # A delivery that fails may have arrived all the same: the guest is asked before anything is destroyed.
         try:
             await self._vms.deliver(runner.name, runner.spec, minted.jit)
         except VMError as error:
             await self._fail("host" if error.host_wide else scope, error.reason, str(error))
             raise
-        await self._store.amend(runner.name, delivered=True)
+        await self._store.amend(runner.name, delivered=True, delivered_at=self._clock())
 
     async def _note(self, action: do.Note, world: World) -> None:
         runner = action.runner
@@ -250,12 +252,27 @@ class Performer:
             await self._store.amend(runner.name, job_id=action.job_id)
         else:
             job_id = action.job_id or runner.job_id
-            await self._move(runner.name, action.to, action.reason, job_id=job_id, delivered=True)
+            listening_at = runner.listening_at or self._vms.listening(runner.name)
+            await self._move(
+                runner.name,
+                action.to,
+                action.reason,
+                job_id=job_id,
+                delivered=True,
+                listening_at=listening_at,
+            )
         job = world.work.get(runner.name)
         if job is not None and runner.job_id is None:
-            self._metrics.picked_up(job)
+            await self._account(job)
         if action.to is RunnerState.BUSY:
             await self._store.succeed(f"class:{runner.pool}:{runner.target}", f"image:{runner.spec.image}")
+
+    async def _account(self, job: Job) -> None:
+        """Count how long a job waited, and for what."""
+        found = await self._reader.runner(job.runner) if job.runner else None
+        if found is not None:
+            runner, history = found
+            self._metrics.picked_up(job, start_of(job, history), spans(job, runner, history))
 
     async def _retire(self, action: do.Retire, world: World) -> None:
         runner = action.runner

@@ -146,6 +146,7 @@ class GuestFacts:
     image: str  # what it was cloned from: a digest where there is one
     runner_version: str | None
     host: str = ""  # the name of the one it is on; empty where there is but one
+    cloned_at: datetime | None = None  # when the clone was there, where that was seen
     # What tells whether launches clone something else by now, as HostLook.digests and bases do; None: it is not known.
     source: str | None = None
 
@@ -265,6 +266,9 @@ class VMBackend(Protocol):
 
     async def follow(self, name: str, spec: Pool) -> None:
         """Go on (or begin again) copying the runner's output to this host; returns at once. For adopted VMs."""
+
+    def listening(self, name: str) -> datetime | None:
+        """Return when the runner's output first said that it waits for a job; None: nobody heard it say so."""
 
     async def pause(self, host: str, *, paused: bool) -> None:
         """Have one of several hosts take nothing new, or again. Raises UnknownHost where there is none of that name."""

@@ -79,12 +79,20 @@ def test_ends_by_reason() -> None:
 def test_queue_time() -> None:
     """The wait from queued to picked up is counted for jobs of a pool that did start."""
     metrics = Metrics()
-    metrics.picked_up(a_job(JobStatus.IN_PROGRESS, queued_at=ago(seconds=40), started_at=ago(seconds=10)))
-    metrics.picked_up(a_job(JobStatus.IN_PROGRESS, queued_at=ago(seconds=1), started_at=ago(seconds=2)))
-    metrics.picked_up(a_job(started_at=None))
-    metrics.picked_up(a_job(JobStatus.IN_PROGRESS, started_at=NOW, pool=None))
-    assert value(metrics, "cidermill_job_queue_seconds_count", pool="mac") == 2
-    assert value(metrics, "cidermill_job_queue_seconds_sum", pool="mac") == 30
+    early = a_job(JobStatus.IN_PROGRESS, queued_at=ago(seconds=1), started_at=ago(seconds=2))
+    metrics.picked_up(
+        a_job(JobStatus.IN_PROGRESS, queued_at=ago(seconds=40), started_at=ago(seconds=10)),
+        "cold",
+        [("received", 1.5), ("slot", -0.5)],
+    )
+    metrics.picked_up(early, "cold", [])
+    metrics.picked_up(a_job(started_at=None), "cold", [("received", 1.0)])
+    metrics.picked_up(a_job(JobStatus.IN_PROGRESS, started_at=NOW, pool=None), "cold", [])
+    assert value(metrics, "cidermill_job_queue_seconds_count", pool="mac", start="cold") == 2
+    assert value(metrics, "cidermill_job_queue_seconds_sum", pool="mac", start="cold") == 30
+    way = {"pool": "mac", "start": "cold"}
+    assert value(metrics, "cidermill_job_way_seconds_sum", **way, stage="received") == 1.5
+    assert value(metrics, "cidermill_job_way_seconds_sum", **way, stage="slot") == 0
 
 
 def test_no_gauges_before_the_first_pass(clock: Clock) -> None:

@@ -26,10 +26,10 @@ from app.api.models import (
     RunnerDetail,
     RunnerOut,
     SlotOut,
+    Stage,
     StatusOut,
     WokenOut,
 )
-from app.api.stages import stages_of
 from app.api.warnings import warnings_of
 from app.db.reader import JobFilter
 from app.db.store import UnknownRunner
@@ -41,6 +41,7 @@ from app.domain.plan import hold_up, pool_hold_up
 from app.domain.pools import host_of
 from app.domain.runners import NotHoldable, Purpose, RunnerState, StopRequest
 from app.domain.world import World
+from app.ledger import ledger, start_of
 from app.ports import UnknownHost, VMError
 
 MAX_ID = 2**63 - 1  # GitHub's ids, and SQLite's integers
@@ -179,7 +180,8 @@ async def job(context: Ctx, job_id: Annotated[int, Path(ge=0, le=MAX_ID)]) -> Jo
     ran_on = await context.reader.runner(found.runner) if found.runner else None
     return JobDetail(
         **JobOut.of(found).model_dump(),
-        stages=stages_of(found, *(ran_on or (None, []))),
+        stages=[Stage.model_validate(stage) for stage in ledger(found, *(ran_on or (None, [])))],
+        start=start_of(found, ran_on[1]) if ran_on else None,
         explanation=explain(found, world_of(context), now=context.clock()),
     )
 

@@ -65,6 +65,9 @@ class JobDetail(JobOut):
     """A job with its way so far and why it stands where it does."""
 
     stages: list[Stage]
+    start: (
+        str | None
+    )  # how its runner was started, as seen by the job: cold or warm; None: it has none of ours yet
     explanation: str
 
 

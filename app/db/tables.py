@@ -119,6 +119,10 @@ class RunnerRow(SQLModel, table=True):
     guest_held_until: datetime | None = None
     purpose: str = Field(default=Purpose.JOBS, sa_column_kwargs={"server_default": Purpose.JOBS})
     source: str | None = None
+    cloned_at: datetime | None = None
+    minted_at: datetime | None = None
+    delivered_at: datetime | None = None
+    listening_at: datetime | None = None
 
 
 class HistoryRow(SQLModel, table=True):

@@ -139,6 +139,10 @@ class Runner:
     held_until: datetime | None = None  # an operator keeps its VM for debugging until then
     guest_held_until: datetime | None = None  # what the guest was last told of that
     purpose: Purpose = Purpose.JOBS
+    cloned_at: datetime | None = None  # the VM was there, and its boot began
+    minted_at: datetime | None = None  # GitHub gave the JIT config
+    delivered_at: datetime | None = None  # the guest confirmed it
+    listening_at: datetime | None = None  # the runner's own output said that it waits for a job
 
     @property
     def pool(self) -> str:

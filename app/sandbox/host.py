@@ -293,6 +293,11 @@ class ModelHost:
             raise UnknownHost(msg, reason="unknown_host")
         self.closed = "it is paused" if paused else ""
 
+    def listening(self, name: str) -> datetime | None:
+        """Return nothing: the model has no output."""
+        del name
+        return None
+
     async def delete(self, name: str) -> None:
         """Remove a VM; absent is success."""
         self._spend("delete")

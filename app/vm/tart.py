@@ -58,7 +58,7 @@ class TartBackend:
         self._tell: Callable[[str, str], None] = lambda _name, _ending: None
         self._watch = Watch(self._vms, self._ended)
         self._removal = Removal(tart, self._watch)
-        self._follower = Follower()
+        self._follower = Follower(clock)
         self._booting = Booting(tart, self._watch, self._runners)
         self._bases = Bases(tart, names, state_dir, self._images, self._booting, self._follower, clock)
         self._about: dict[str, list[str]] = {}
@@ -135,12 +135,13 @@ class TartBackend:
         troubles: list[VMError] = []
         now = asyncio.get_running_loop().time
         began = now()
-        booting = self._booting
+        booting, cloned_at = self._booting, None
         try:
             async with asyncio.timeout(spec.boot_timeout.total_seconds()):
                 process = self._watch.find(name)
                 if process is None:
                     await booting.clone(lambda: self._bases.source(spec), name, spec)
+                    cloned_at = self._clock()
                     process = booting.launch(name, spec)
                 image, source = self._bases.exactly(spec), self._bases.present(spec)
                 stage = "boot"
@@ -157,7 +158,7 @@ class TartBackend:
             f"VM {name}, a fresh clone of {image}",
             f"cloned in {cloned - began:.1f} s, booted in {booted - cloned:.1f} s",
         ]
-        return GuestFacts(image=image, runner_version=version, source=source)
+        return GuestFacts(image=image, runner_version=version, source=source, cloned_at=cloned_at)
 
     async def _set_up(self, name: str, spec: Pool, process: Watched) -> str | None:
         command = guest.setup_command(name, spec, self._clock())
@@ -200,6 +201,10 @@ class TartBackend:
         del spec
         argv = self._tart.exec_argv(name, guest.FOLLOW)
         self._follower.start(name, argv, env=self._tart.env, file=self._runners / name / "runner.log")
+
+    def listening(self, name: str) -> datetime | None:
+        """Return when the runner's output first said that it waits for a job."""
+        return self._follower.listening(name)
 
     async def pause(self, host: str, *, paused: bool) -> None:
         """Refuse: there is one Mac, and `cidermill drain` is for that."""

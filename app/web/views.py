@@ -11,9 +11,9 @@ from typing import Any
 from app.api import admin
 from app.api.context import Context
 from app.api.models import JobOut, Stage
-from app.api.stages import stages_of
 from app.db.board import Course
 from app.domain.explain import explain
+from app.ledger import ledger
 from app.web.charts import chart
 from app.web.lately import Lately
 from app.web.timeline import Timeline, timeline
@@ -79,11 +79,12 @@ def _by_reason(explained: Iterable[tuple[str, JobOut]]) -> dict[str, list[JobOut
 def _row(course: Course, now: datetime) -> Row:
     job = JobOut.of(course.job)
     end = job.completed_at or now
+    way = ledger(course.job, course.runner, course.history)
     return Row(
         job=job,
         waited=(job.started_at - job.queued_at).total_seconds() if job.started_at else None,
         ran=(end - job.started_at).total_seconds() if job.started_at else None,
-        timeline=timeline(stages_of(course.job, course.runner, course.history), end),
+        timeline=timeline([Stage.model_validate(stage) for stage in way], end),
     )
 
 

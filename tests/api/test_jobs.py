@@ -147,7 +147,7 @@ async def test_why(server: Server, job: dict[str, Any], part: str) -> None:
     await server.deliver(**job)
     await server.reconciler.see()
     answer = await server.get("/api/v1/jobs/1")
-    assert set(answer) == JOB_KEYS | {"stages", "explanation"}
+    assert set(answer) == JOB_KEYS | {"stages", "start", "explanation"}
     assert part in answer["explanation"]
     assert [stage["name"] for stage in answer["stages"]] == ["queued", "received"]
 
@@ -170,7 +170,18 @@ async def test_a_job_to_its_end(server: Server) -> None:
     assert answer["explanation"] == f"It ran on {runner.name} after waiting 60 s and ended: success."
     names = [stage["name"] for stage in answer["stages"]]
     assert names[:2] == ["queued", "received"] or names[:2] == ["received", "queued"]
-    assert names[2:] == ["slot", "boot", "ready", "registered", "online", "picked up", "done", "destroyed"]
+    assert names[2:] == [
+        "slot",
+        "boot",
+        "ready",
+        "registered",
+        "minted",
+        "delivered",
+        "online",
+        "picked up",
+        "done",
+        "destroyed",
+    ]
     assert [when(stage["at"]) for stage in answer["stages"]] == sorted(
         when(stage["at"]) for stage in answer["stages"]
     )

@@ -28,16 +28,17 @@ def stages(**at: float) -> list[Stage]:
     [
         pytest.param({"queued": 0, "received": 1}, "GitHub tells us: 1 s; waits for a slot: 99 s", id="waits"),
         pytest.param(
-            {"queued": 0, "received": 1, "slot": 11, "boot": 12, "ready": 32, "registered": 33, "online": 38,
-             "picked_up": 40, "done": 60, "destroyed": 65},
-            "GitHub tells us: 1 s; waits for a slot: 10 s; the launch begins: 1 s; the VM boots: 20 s; "
-            "the guest is ready: 1 s; the runner comes online: 5 s; GitHub hands out the job: 2 s; the job runs: 20 s",
+            {"queued": 0, "received": 1, "slot": 11, "clone": 12, "boot": 13, "ready": 32, "registered": 33,
+             "minted": 34, "delivered": 35, "listening": 38, "online": 39, "picked_up": 40, "done": 60, "destroyed": 65},
+            "GitHub tells us: 1 s; waits for a slot: 10 s; the launch begins: 1 s; the VM is cloned: 1 s; the VM boots: 19 s; "
+            "the guest is ready: 1 s; GitHub registers the runner: 1 s; the guest gets its configuration: 1 s; "
+            "the runner comes online: 3 s; GitHub hands out the job: 2 s; the job runs: 20 s",
             id="its whole way",
         ),
         pytest.param(
             {"slot": -10, "boot": -9, "queued": 0, "received": 1, "ready": 5, "registered": 6, "picked_up": 8,
              "done": 18},
-            "GitHub tells us: 1 s; the VM boots: 4 s; the guest is ready: 1 s; the runner comes online: 2 s; "
+            "GitHub tells us: 1 s; the VM boots: 4 s; the guest is ready: 1 s; GitHub registers the runner: 2 s; "
             "the job runs: 10 s",
             id="its runner was on its way already",
         ),
