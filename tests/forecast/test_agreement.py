@@ -1,8 +1,9 @@
 """A forecast agrees with what really happened: the same jobs through the sandbox and through a replay.
 
-Bounds: the mean wait and that of half of the jobs differ by less than a tenth and two seconds; that of nine in ten by less than
-a third and two seconds, since the sandbox's GitHub hands out waiting jobs by chance and the forecast the oldest first. A forecast
-has one length for each stage: by how much the lengths of the run itself scattered, on a machine that did other things too, comes on top.
+The sandbox's GitHub gives a free runner any of the jobs that wait, the forecast the one that waits longest: the starts are
+compared in their order, as if the first job that was queued had started first. Bounds: the mean wait, that of half of the jobs
+and that of nine in ten differ by less than a tenth and two seconds; in real time, on a machine that does other things too, by a
+quarter. A forecast has one length for each stage: by how much the lengths of the run itself scattered comes on top.
 """
 
 from __future__ import annotations
@@ -45,22 +46,26 @@ repositories = ["acme/*"]
 LABELS = ("self-hosted", "mac")
 
 
-def assert_agreement(jobs: Sequence[Job], ways: dict[str, Way], pool: Pool) -> None:
+def assert_agreement(jobs: Sequence[Job], ways: dict[str, Way], pool: Pool, share: float = 0.1) -> None:
     timings, found = measured(Timings(), jobs, ways)
     assert found == {"hear", "boot", "pick_up", "end"}
     outcome = replay(history(jobs, [pool]), Setup(), timings)
     assert outcome is not None
-    real = sorted((job.started_at - job.queued_at).total_seconds() for job in jobs if job.started_at)
+    queued, started = (
+        sorted(job.queued_at for job in jobs),
+        sorted(j.started_at for j in jobs if j.started_at),
+    )
+    real = sorted((end - begin).total_seconds() for begin, end in zip(queued, started, strict=True))
     told = [wait.total_seconds() for wait in outcome.waits]
     assert len(told) == len(real) == len(jobs)
     rank = {share: int(len(jobs) * share) for share in (0.5, 0.9)}
     slack = 2.0 + scatter(ways)
     bounds = [
-        (fmean(told), fmean(real), 0.1),
-        (told[rank[0.5]], real[rank[0.5]], 0.1),
-        (told[rank[0.9]], real[rank[0.9]], 0.33),
+        (fmean(told), fmean(real)),
+        (told[rank[0.5]], real[rank[0.5]]),
+        (told[rank[0.9]], real[rank[0.9]]),
     ]
-    for one, other, share in bounds:
+    for one, other in bounds:
         assert one == pytest.approx(other, abs=slack + share * other), (bounds, slack)
 
 
@@ -120,4 +125,4 @@ async def test_on_the_real_server(jobs: int) -> None:
     assert all(job.status is JobStatus.COMPLETED for job in read.jobs)
     pool = a_pool(image=IMAGE)
     assert pool_for(LABELS, "acme/app", [pool]) is pool
-    assert_agreement(read.jobs, read.ways, pool)
+    assert_agreement(read.jobs, read.ways, pool, share=0.25)  # other tests run beside it
