@@ -1,4 +1,4 @@
-"""Measure the targets of docs/design.md: ``python -m benchmarks [--short] [door|share|idle|scale|dashboard|forecast|policies|fleet …]``.
+"""Measure the targets of docs/design.md: ``python -m benchmarks [--short] [--check] [door|share|idle|counts|scale|…]``.
 
 Everything runs on this machine, against the sandbox: times are control-plane times, and no Mac is involved. The
 report names the machine; the same numbers go to benchmarks/results/ as JSON.
@@ -18,13 +18,14 @@ from pathlib import Path
 import psutil
 
 from app.clock import utcnow
-from benchmarks import dashboard, door, fleet, forecast, idle, policies, scale, share
+from benchmarks import counts, dashboard, door, fleet, forecast, idle, policies, scale, share
 from benchmarks.measures import Measure
 
 ALL = {
     "door": door.measure,
     "share": share.measure,
     "idle": idle.measure,
+    "counts": counts.measure,
     "scale": scale.measure,
     "dashboard": dashboard.measure,
     "forecast": forecast.measure,
@@ -41,6 +42,7 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", choices=[*ALL, []], help="which; all where none is named")
     parser.add_argument("--short", action="store_true", help="a rough look, in a minute or so")
+    parser.add_argument("--check", action="store_true", help="fail where a target is not met")
     options = parser.parse_args()
     found: list[Measure] = []
     print(f"{'':58} {'measured':>10}      target   {environment()}")
@@ -53,6 +55,8 @@ def main() -> None:
     file = RESULTS / f"{utcnow():%Y%m%d-%H%M%S}.json"
     file.write_text(json.dumps(report | {"measures": [asdict(one) for one in found]}, indent=1))
     print(f"\n{file}")
+    if options.check and any(one.met is False for one in found):
+        raise SystemExit(1)
 
 
 def _line(one: Measure) -> str:

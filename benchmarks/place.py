@@ -48,7 +48,7 @@ async def running(
 ) -> AsyncIterator[tuple[Server, ModelGitHub, Path]]:
     """Run the server; *before* may put things into its directory first."""
     async with outside(SEED) as (model, api_url, place):
-        _note_commands(place)
+        note_commands(place)
         server = Server(place, api_url, model, config)
         before(place)
         async with server:
@@ -61,7 +61,8 @@ def started_log(place: Path) -> Path:
     return place / "started.log"
 
 
-def _note_commands(place: Path) -> None:
+def note_commands(place: Path) -> None:
+    """Have each command of the stand-in tart noted when it starts."""
     tart = place / "bin" / "tart"
     stand_in = tart.rename(tart.with_name("tart-stand-in"))
     tart.write_text(NOTE.format(log=started_log(place), tart=stand_in), encoding="utf-8")

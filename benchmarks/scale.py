@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,12 +19,11 @@ from app.domain.jobs import Job, JobStatus
 from app.domain.pools import Pool
 from app.domain.runners import Runner, RunnerState
 from app.sandbox.server import Server
-from benchmarks.measures import Measure, percentile
+from benchmarks.measures import PASSES, Measure, percentile
 from benchmarks.place import POOLS, running
 
 WEEK = timedelta(days=7)
 SHOWN = 20  # jobs that the dashboard shows of those that ended
-PASSES = re.compile(r"^cidermill_pass_seconds_(sum|count) ([0-9.e+-]+)$", re.MULTILINE)
 
 
 async def measure(*, short: bool) -> list[Measure]:

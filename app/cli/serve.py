@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 GRACE = 5  # s, for requests under way when we are told to stop
-KEEP_ALIVE = 5  # s that a connection is kept for another request
+# s that a connection is kept for another request: longer than tunnels and proxies keep theirs to us (cloudflared 90 s, nginx
+# 60 s), or a delivery now and then meets one that we are just closing, and GitHub sends it once.
+KEEP_ALIVE = 95
 OUTPUT_BYTES = 1_000_000  # of what is said outside the log: starts that failed
 OPEN_FILES = 4096  # launchd allows 256, which strangers' connections could use up; a VM could not start then
 

@@ -33,6 +33,9 @@ from app.sandbox.http_web import WebFace
 from app.sandbox.serving import GuestServer
 
 HOOK_TIMEOUT = 10.0  # seconds a receiver may take
+ONE_EACH = httpx.Limits(
+    max_keepalive_connections=0
+)  # a connection that is kept may be closed just then: a lost delivery
 GOODBYE = 1  # seconds that open long polls are waited for at the end
 
 
@@ -95,7 +98,7 @@ async def serve(
     await server.up.wait()
     try:
         async with (
-            client or httpx.AsyncClient(timeout=HOOK_TIMEOUT) as sender,
+            client or httpx.AsyncClient(timeout=HOOK_TIMEOUT, limits=ONE_EACH) as sender,
             Carrier(model, over_http(model, sender)),
         ):
             yield web_url + base_path
