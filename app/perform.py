@@ -17,6 +17,7 @@ from app.bases import Bases
 from app.db.reader import Reader
 from app.db.store import Store
 from app.domain import actions as do
+from app.domain.drift import Launch
 from app.domain.jobs import Job, JobStatus
 from app.domain.lifecycle import SILENT, may_destroy
 from app.domain.looks import needs_run
@@ -189,6 +190,7 @@ class Performer:
     async def _boot(self, runner: Runner) -> None:
         if runner.state is RunnerState.CLAIMED:
             await self._move(runner.name, RunnerState.BOOTING, "launch")
+        began = self._clock()
         try:
             facts = await self._vms.start(runner.name, runner.spec, host=host_of(runner.slot))
         except VMError as error:
@@ -205,6 +207,9 @@ class Performer:
             source=facts.source,
             cloned_at=facts.cloned_at,
         )
+        if facts.cloned_at is not None:
+            launch = Launch.of(began, facts.cloned_at, self._clock())
+            self._sight.launches.note(runner.pool, launch)
         if facts.host:
             self._sight.images_at.setdefault((facts.host, runner.spec.image), self._clock())
         if facts.runner_version is not None:

@@ -161,6 +161,8 @@ class Reconciler:
         self.sight.repositories |= await self._reader.repositories()
         self.sight.versions |= await self._reader.runner_versions()
         self.sight.images_at |= await self._reader.images_at()
+        for pool, launch in await self._reader.launches():
+            self.sight.launches.note(pool, launch)
         self._vms.on_end(self.vm_ended)
         for runner in await self._reader.runners(live=True, limit=1000):
             if runner.state in AT_GITHUB and runner.delivered:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from app.domain.drift import Launches
 from app.domain.pools import Target
 from app.domain.sweep import orphan_keys
 from app.domain.world import (
@@ -49,6 +50,7 @@ class Sight:
     images_at: dict[tuple[str, str], datetime] = field(
         default_factory=dict
     )  # by host and image: last fetched
+    launches: Launches = field(default_factory=Launches)  # what is usual on this host
     to_refresh: dict[str, datetime] = field(
         default_factory=dict
     )  # images that an operator wants asked about, and since when

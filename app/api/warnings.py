@@ -37,5 +37,6 @@ def _of_world(context: Context) -> Iterator[str]:
     yield from versions.warnings(world, context.clock())
     yield from putoff.warnings(world, context.clock())
     yield from places.warnings(world)
+    yield from context.reconciler.sight.launches.warnings()
     if world.hearing is not None:
         yield from hearing.troubles(world.hearing, world.pools)

@@ -1,4 +1,4 @@
-"""What a forecast is made from: the jobs that ended, and how the latest runners came and went."""
+"""What is learned from the past: the jobs that ended, how the latest runners came and went, and how long launches took."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, text
 
-from app.db.rows import HISTORY, JOB, job_from
+from app.db.rows import HISTORY, JOB, RUNNER, job_from
+from app.domain.drift import Launch
 from app.domain.jobs import Job
 from app.domain.runners import RunnerState
 
@@ -20,6 +21,16 @@ WAYS = text(
     WHERE runner IN (SELECT name FROM runner ORDER BY created_at DESC LIMIT :limit) ORDER BY id
     """
 ).columns(HISTORY.c.runner, HISTORY.c.to_state, HISTORY.c.at)
+LAUNCHES = text(
+    """
+    SELECT pool, cloned_at,
+        (SELECT min(at) FROM runner_history WHERE runner = name AND to_state = 'booting') AS began,
+        (SELECT min(at) FROM runner_history WHERE runner = name AND to_state = 'ready') AS ready_at
+    FROM (SELECT * FROM runner INDEXED BY ix_runner_created_at ORDER BY created_at DESC LIMIT :limit)
+    WHERE cloned_at IS NOT NULL AND ready_at IS NOT NULL ORDER BY created_at
+    """
+).columns(RUNNER.c.pool, RUNNER.c.cloned_at, began=HISTORY.c.at.type, ready_at=HISTORY.c.at.type)
+LATEST = 500  # runners of all pools that tell what is usual
 
 Ways = dict[str, dict[RunnerState, datetime]]
 
@@ -35,3 +46,9 @@ def ways(connection: Connection, limit: int) -> Ways:
     for runner, state, at in connection.execute(WAYS, {"limit": limit}):
         found[runner][RunnerState(state)] = at
     return dict(found)
+
+
+def launches(connection: Connection) -> list[tuple[str, Launch]]:
+    """Return the latest launches whose every step is known, each with its pool, oldest first."""
+    rows = connection.execute(LAUNCHES, {"limit": LATEST})
+    return [(row.pool, Launch.of(row.began, row.cloned_at, row.ready_at)) for row in rows]

@@ -19,7 +19,7 @@ from app.clock import ClockMark
 from app.db import board
 from app.db.board import Board, Span, Statistics
 from app.db.database import Database
-from app.db.past import Ways, ended, ways
+from app.db.past import Ways, ended, launches, ways
 from app.db.rows import (
     COOLDOWN,
     DELIVERY,
@@ -34,6 +34,7 @@ from app.db.rows import (
     transition_from,
 )
 from app.db.store import CLOCK, DRAINING, LOG_REACHED
+from app.domain.drift import Launch
 from app.domain.jobs import Job, JobStatus
 from app.domain.pools import Target, host_of
 from app.domain.runners import Purpose, Runner, RunnerState
@@ -276,6 +277,10 @@ class Reader:
             return {row.pool: row.runner_version for row in connection.execute(query)}
 
         return await self._db.read(work)
+
+    async def launches(self) -> list[tuple[str, Launch]]:
+        """Return the latest launches of all pools, each with its pool, oldest first."""
+        return await self._db.read(launches)
 
     async def images_at(self) -> dict[tuple[str, str], datetime]:
         """Return, by host and image, when the host last fetched it, as far as is known; of hosts that have names.

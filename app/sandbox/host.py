@@ -229,9 +229,9 @@ class ModelHost:
         """Boot a VM, or go on waiting for one that runs."""
         del host
         self._spend("start")
-        vm = self.vms.get(name)
+        vm, cloned_at = self.vms.get(name), None
         if vm is None:
-            vm = self._power_on(name)
+            vm, cloned_at = self._power_on(name), self._clock()
         elif vm.state is not VMState.RUNNING:
             msg = f"{name} exists and does not run"
             raise VMError(msg, reason="interrupted")
@@ -250,6 +250,7 @@ class ModelHost:
             runner_version=version,
             host=self.name,
             source=self._source(spec),
+            cloned_at=cloned_at,
         )
 
     async def deliver(self, name: str, spec: Pool, jit: JitConfig) -> None:
