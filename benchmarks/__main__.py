@@ -18,12 +18,13 @@ from pathlib import Path
 import psutil
 
 from app.clock import utcnow
-from benchmarks import counts, dashboard, door, fleet, forecast, idle, policies, scale, share
+from benchmarks import counts, dashboard, door, fleet, forecast, idle, policies, scale, share, starts
 from benchmarks.measures import Measure
 
 ALL = {
     "door": door.measure,
     "share": share.measure,
+    "starts": starts.measure,
     "idle": idle.measure,
     "counts": counts.measure,
     "scale": scale.measure,

@@ -12,11 +12,19 @@ from app.sandbox.server import Server
 
 SEED = 1
 
-# Notes when each command is started: the stand-in itself, a Python program, takes longer to begin than what is measured.
+# Notes when each command is started and when it ended: the stand-in itself, a Python program, takes longer to begin than what
+# is measured.
 NOTE = """\
 #!/bin/bash
-echo "$EPOCHREALTIME $1 ${{*: -1}} $2" >>'{log}'
-exec '{tart}' "$@"
+began=$EPOCHREALTIME
+echo "$began $1 ${{*: -1}} $2" >>'{log}'
+[ "$1" = run ] && exec '{tart}' "$@"
+'{tart}' "$@"
+code=$?
+what=$1
+[ "${{*: -1}}" = true ] && what=true
+echo "$began $EPOCHREALTIME $what" >>'{ended}'
+exit $code
 """
 
 # Two pools with a slot each: one that a test keeps busy, and one that is looked at.
@@ -61,9 +69,16 @@ def started_log(place: Path) -> Path:
     return place / "started.log"
 
 
+def ended_log(place: Path) -> Path:
+    """Return the file that tells of each command that ended: when it started and ended, and its verb (``true`` is a probe)."""
+    return place / "ended.log"
+
+
 def note_commands(place: Path) -> None:
     """Have each command of the stand-in tart noted when it starts."""
     tart = place / "bin" / "tart"
     stand_in = tart.rename(tart.with_name("tart-stand-in"))
-    tart.write_text(NOTE.format(log=started_log(place), tart=stand_in), encoding="utf-8")
+    tart.write_text(
+        NOTE.format(log=started_log(place), ended=ended_log(place), tart=stand_in), encoding="utf-8"
+    )
     tart.chmod(0o755)

@@ -1,0 +1,107 @@
+"""What a start takes beyond what the outside takes for it: from the webhook until the guest has the JIT config, cold and warm.
+
+The stand-in's VMs take as long to boot as a Mac's do. The outside's own time is that of tart's commands and of the boot; the
+call to GitHub for the JIT config is taken for ours, since the sandbox answers it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+from app.sandbox.github import ModelGitHub
+from app.sandbox.outside import IMAGE
+from app.sandbox.server import Server
+from app.sandbox.tart import faults
+from benchmarks.measures import Measure, percentile
+from benchmarks.place import ended_log, running, started_log
+
+BOOT, QUICK_BOOT = 13.6, 2.0  # s, of a Mac mini (docs/forecast.md), and of the short form
+LIMIT_SECONDS = 300.0
+CONFIG = f"""\
+slots = 1
+host_name = "bench"
+min_free_disk_gb = 0
+log_level = "warning"
+
+[[pool]]
+name = "mac"
+labels = ["mac"]
+image = "{IMAGE}"
+repositories = ["acme/*"]
+"""
+WAYS = {"cold": "", "warm": "min_ready = 1\n"}
+
+
+async def measure(*, short: bool) -> list[Measure]:
+    """Measure ten starts of each kind, three in the short form."""
+    found: list[Measure] = []
+    for way, options in WAYS.items():
+        async with running(
+            CONFIG + options,
+            before=lambda place: faults.write(place / "tart", boot_seconds=QUICK_BOOT if short else BOOT),
+        ) as (server, model, place):
+            beyond = [await _start(server, model, place, way) for _ in range(3 if short else 10)]
+        found.append(
+            Measure(
+                f"{way} start beyond the outside's own time, p50",
+                1000 * percentile(beyond, 0.5),
+                "ms",
+                "≤ 150",
+            )
+        )
+    return found
+
+
+async def _start(server: Server, model: ModelGitHub, place: Path, way: str) -> float:
+    """Run a job, and return the seconds until its delivery that the outside did not take."""
+    await _until_slot(server, "ready" if way == "warm" else None)
+    job = model.queue("acme/app", way, ("mac",), seconds=0.0)
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while job.status != "completed":
+            await asyncio.sleep(0.05)
+    stages = (await server.get(f"/api/v1/jobs/{job.id}"))["stages"]
+    at = {stage["name"]: datetime.fromisoformat(stage["at"]).timestamp() for stage in stages}
+    received, delivered = at["received"], at["delivered"]
+    outside = covered(_outside(place, received), received, delivered)
+    return delivered - received - outside
+
+
+async def _until_slot(server: Server, state: str | None) -> None:
+    """Wait until the slot is free, or its runner in a state."""
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while [slot["state"] if slot["runner"] else None for slot in await server.get("/api/v1/slots")] != [
+            state
+        ]:
+            await asyncio.sleep(0.1)
+
+
+def _outside(place: Path, since: float) -> list[tuple[float, float]]:
+    """Return from when to when the outside was at work: each command, the boot, and the one probe that it takes to see its end."""
+    spans: list[tuple[float, float]] = []
+    probe: list[tuple[float, float]] = []
+    for line in ended_log(place).read_text(encoding="utf-8").splitlines():
+        began, ended, what = line.split()
+        if what == "true":
+            probe = [(float(began), float(ended))]
+        elif what not in {"list", "stop", "delete"}:
+            spans.append((float(began), float(ended)))
+    booted = (place / "tart" / "dhcpd_leases").stat().st_mtime
+    for line in started_log(place).read_text(encoding="utf-8").splitlines():
+        at, verb, *_ = line.split()
+        if verb == "run" and float(at) >= since:
+            spans.append((float(at), booted))
+    return spans + probe
+
+
+def covered(spans: Iterable[tuple[float, float]], begin: float, end: float) -> float:
+    """Return how much of the time from *begin* to *end* is in any of *spans*."""
+    total = 0.0
+    for one, other in sorted(spans):
+        one = max(one, begin)
+        if min(other, end) > one:
+            total += min(other, end) - one
+            begin = min(other, end)
+    return total
