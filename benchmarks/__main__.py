@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from app.clock import utcnow
-from benchmarks import counts, dashboard, door, fleet, forecast, idle, policies, scale, share, starts
+from benchmarks import counts, dashboard, door, fleet, forecast, idle, policies, scale, share, starts, week
 from benchmarks.measures import Measure
 
 ALL = {
@@ -31,6 +31,7 @@ ALL = {
     "dashboard": dashboard.measure,
     "forecast": forecast.measure,
     "policies": policies.measure,
+    "week": week.measure,
     "fleet": fleet.measure,
 }
 RESULTS = Path(__file__).parent / "results"

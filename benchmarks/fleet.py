@@ -10,9 +10,14 @@ import asyncio
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
 
 import pytest
 
+from app.clock import utcnow
+from app.domain.plan import plan
+from app.domain.world import World
 from app.sandbox.outside import IMAGE, outside
 from benchmarks.inside import inside
 from benchmarks.measures import Measure
@@ -22,7 +27,8 @@ from tests.vm.synthetic import Guests, synthetic_fleet
 SEED = 1
 SCHEDULER = 5.0  # s, between two passes of the controller's scheduler
 LOOK = 0.5  # s
-LONG, QUICK = 10.0, 0.5  # s, that the first jobs take, which fill all places, and the others
+PLANS = 21
+JOB = 10.0  # s
 LIMIT = 3600.0  # s
 LABELS = ("self-hosted", "Linux", "mac")
 CONFIG = f"""\
@@ -54,6 +60,7 @@ class Work:
     seconds: float  # until all was over
     passes: float
     pass_seconds: float  # all of them
+    plan: float  # s, of one plan while every place was taken and the other jobs waited
     orchard: Counter[str]  # calls, by what was asked
     github: Counter[str]
 
@@ -85,6 +92,7 @@ async def measure(*, short: bool) -> list[Measure]:
         found += [
             Measure(f"{size}: passes of its scheduler until full", work.scheduler_passes, "", "≤ 6"),
             Measure(f"{size}: a pass, mean", 1000 * work.pass_seconds / work.passes, "ms"),
+            Measure(f"{size}: of it a plan, all places taken", 1000 * work.plan, "ms"),
             Measure(f"{size}: calls to Orchard a job", work.for_a_job(lists=False), ""),
             Measure(f"{size}: lists of the fleet a job", work.for_a_job(lists=True), ""),
             Measure(f"{size}: calls to GitHub a job", work.github.total() / work.jobs, ""),
@@ -113,12 +121,12 @@ async def worked(workers: int, jobs: int) -> Work:
         app.github.clear()
         before = await app.passes()
         began = loop.time()
-        await app.queue(places, "acme/app", LABELS, LONG)
-        await app.queue(jobs - places, "acme/app", LABELS, QUICK)
-        async with asyncio.timeout(LIMIT):
+        async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as side_by_side:
+            side_by_side.create_task(app.queue(jobs, "acme/app", LABELS, JOB))
             while await guests.placed() < places:
                 await asyncio.sleep(LOOK)
-            full = loop.time() - began
+            full, planning = loop.time() - began, plan_seconds(app.world())
+        async with asyncio.timeout(LIMIT):
             while (
                 any(job.status != "completed" for job in model.workflows.jobs.values())
                 or await guests.placed()
@@ -132,6 +140,17 @@ async def worked(workers: int, jobs: int) -> Work:
             seconds=loop.time() - began,
             passes=after["count"] - before["count"],
             pass_seconds=after["sum"] - before["sum"],
+            plan=planning,
             orchard=guests.calls,
             github=app.github,
         )
+
+
+def plan_seconds(world: World) -> float:
+    """Return how long half of a few plans for one world take at the most."""
+    spans = []
+    for _ in range(PLANS):
+        began = perf_counter()
+        plan(world, now=utcnow())
+        spans.append(perf_counter() - began)
+    return median(spans)

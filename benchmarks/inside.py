@@ -20,6 +20,7 @@ from sqlalchemy import Engine, event
 
 from app import logs
 from app.configfile import load
+from app.domain.world import World
 from app.main import create_app
 from app.sandbox.direct import DirectGitHub
 from app.sandbox.github import ModelGitHub
@@ -34,6 +35,7 @@ UNDER_WAY = 20  # webhooks, while jobs are queued
 class Inside:
     """A running application, and what it asked so far."""
 
+    app: FastAPI
     model: ModelGitHub
     client: httpx.AsyncClient  # of its admin API
     github: Counter[str]
@@ -49,6 +51,11 @@ class Inside:
     async def get(self, path: str) -> Any:
         """Return an answer of the admin API, as JSON."""
         return (await self.client.get(path)).raise_for_status().json()
+
+    def world(self) -> World:
+        """Return what the last pass saw."""
+        world: World = self.app.state.context.reconciler.world
+        return world
 
     async def passes(self) -> dict[str, float]:
         """Return the count of passes so far, and the sum of their seconds."""
@@ -85,7 +92,7 @@ async def inside(
             async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60.0) as client:
                 while not (await client.get("/readyz")).is_success:  # there is no event
                     await asyncio.sleep(0.1)
-                yield Inside(model=model, client=client, github=github, database=database)
+                yield Inside(app=app, model=model, client=client, github=github, database=database)
 
 
 def _counted(part: Any, calls: Counter[str]) -> Any:
