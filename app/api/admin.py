@@ -32,7 +32,7 @@ from app.api.models import (
 )
 from app.api.warnings import warnings_of
 from app.db.reader import JobFilter
-from app.db.store import UnknownRunner
+from app.db.writing import UnknownRunner
 from app.domain import pulls
 from app.domain.explain import explain
 from app.domain.images import is_ready

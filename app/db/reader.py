@@ -33,7 +33,7 @@ from app.db.rows import (
     runner_from,
     transition_from,
 )
-from app.db.store import CLOCK, DRAINING, LOG_REACHED
+from app.db.writing import CLOCK, DRAINING, LOG_REACHED
 from app.domain.drift import Launch
 from app.domain.jobs import Job, JobStatus
 from app.domain.pools import Target, host_of

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, bindparam, delete, select, update
-from sqlalchemy.dialects.sqlite import Insert, insert
+from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningDelete
 
@@ -23,15 +22,27 @@ from app.db.rows import (
     COOLDOWN,
     DELIVERY,
     FLAG,
-    HISTORY,
     JOB,
     RUNNER,
     cooldown_from,
     cooldown_values,
     job_from,
-    job_values,
     runner_from,
     runner_values,
+)
+from app.db.writing import (
+    CLOCK,
+    DRAINING,
+    LOG_REACHED,
+    RELEASE,
+    add_history,
+    job_change,
+    load_runner,
+    runner_change,
+    save_job,
+    save_runner,
+    set_flag,
+    upsert,
 )
 from app.domain.changes import Change, ChangeKind
 from app.domain.cooldowns import after_failure
@@ -40,11 +51,6 @@ from app.domain.pools import Pool, pool_for
 from app.domain.runners import Runner, RunnerState, StopRequest, advance, hold
 
 R = TypeVar("R")
-DRAINING = "draining"  # names of flags
-LOG_REACHED = "delivery_log_reached"
-RELEASE = "runner_release"
-CLOCK = "clock"
-
 # The webhook door's statements are built once: building one costs more than running it.
 NEW_DELIVERY = insert(DELIVERY).on_conflict_do_nothing()
 LIVE = RUNNER.c.state != RunnerState.GONE
@@ -53,10 +59,6 @@ JOB_BY_ID = select(JOB).where(JOB.c.id == bindparam("job"))
 
 class SlotTaken(Exception):
     """A live runner already holds the slot (or bears the name)."""
-
-
-class UnknownRunner(LookupError):
-    """There is no runner of that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +135,7 @@ class Store:
             changes: list[Change] = []
             job = self._fold(connection, event, at, changes)
             job = replace(job, checked_at=at, fork=job.fork if fork is None else fork, note=note or job.note)
-            _save_job(connection, job)
+            save_job(connection, job)
             return job, changes
 
         return await self._write(work)
@@ -147,7 +149,7 @@ class Store:
             for event in events:
                 known = connection.execute(JOB_BY_ID, {"job": event.id}).first()
                 job = replace(self._fold(connection, event, at, changes), checked_at=at)
-                _save_job(connection, job)
+                save_job(connection, job)
                 if known is None:
                     found.append(job)
             return found, changes
@@ -168,7 +170,7 @@ class Store:
                 update(JOB).where(JOB.c.id == job_id, JOB.c.status != JobStatus.COMPLETED).values(**values)
             )
         )
-        self._tell(_of_job(job_id, None, JobStatus.COMPLETED, at))
+        self._tell(job_change(job_id, None, JobStatus.COMPLETED, at))
 
     async def reopen(self, job_id: int, *, at: datetime) -> None:
         """Take back that a job is over: a webhook said so, and GitHub, asked at *at*, says that it runs."""
@@ -176,21 +178,21 @@ class Store:
         await self._db.write(
             lambda connection: connection.execute(update(JOB).where(JOB.c.id == job_id).values(**values))
         )
-        self._tell(_of_job(job_id, JobStatus.COMPLETED, JobStatus.IN_PROGRESS, at))
+        self._tell(job_change(job_id, JobStatus.COMPLETED, JobStatus.IN_PROGRESS, at))
 
     async def claim(self, runner: Runner) -> None:
         """Take a slot for a new runner. Raises SlotTaken."""
 
         def work(connection: Connection) -> None:
             connection.execute(insert(RUNNER), runner_values(runner))
-            _add_history(connection, runner, None)
+            add_history(connection, runner, None)
 
         try:
             await self._db.write(work)
         except IntegrityError as error:
             msg = f"slot {runner.slot} is held already, {runner.name} cannot have it"
             raise SlotTaken(msg) from error
-        self._tell(_of_runner(None, runner))
+        self._tell(runner_change(None, runner))
 
     async def advance(
         self,
@@ -207,22 +209,22 @@ class Store:
         """
 
         def work(connection: Connection) -> tuple[Runner, Runner]:
-            before = _load_runner(connection, name)
+            before = load_runner(connection, name)
             after = replace(advance(before, to, at=at, reason=reason), **changes)
-            _save_runner(connection, after)
-            _add_history(connection, after, before.state)
+            save_runner(connection, after)
+            add_history(connection, after, before.state)
             return before, after
 
         before, after = await self._db.write(work)
-        self._tell(_of_runner(before, after))
+        self._tell(runner_change(before, after))
         return before, after
 
     async def amend(self, name: str, **changes: Any) -> Runner:  # fields of Runner
         """Change what we know of a runner, not its state. Raises UnknownRunner."""
 
         def work(connection: Connection) -> Runner:
-            runner = replace(_load_runner(connection, name), **changes)
-            _save_runner(connection, runner)
+            runner = replace(load_runner(connection, name), **changes)
+            save_runner(connection, runner)
             return runner
 
         return await self._db.write(work)
@@ -248,10 +250,10 @@ class Store:
         """Write down that an operator wants a runner to end; force stays force. Raises UnknownRunner."""
 
         def work(connection: Connection) -> Runner:
-            runner = _load_runner(connection, name)
+            runner = load_runner(connection, name)
             if runner.stop is not StopRequest.FORCE:
                 runner = replace(runner, stop=request)
-                _save_runner(connection, runner)
+                save_runner(connection, runner)
             return runner
 
         return await self._db.write(work)
@@ -280,7 +282,7 @@ class Store:
                 jitter=jitter,
             )
             cooldown = replace(cooldown, until=max(cooldown.until, at + at_least))
-            connection.execute(_upsert(COOLDOWN), cooldown_values(cooldown))
+            connection.execute(upsert(COOLDOWN), cooldown_values(cooldown))
 
         await self._db.write(work)
         self._tell(Change(kind=ChangeKind.COOLDOWN, name=scope, was=None, now=reason, reason=detail, at=at))
@@ -296,7 +298,7 @@ class Store:
 
     async def note_clock(self, mark: ClockMark) -> None:
         """Note how the wall clock stands to the monotonic one."""
-        await self._db.write(lambda connection: _set_flag(connection, CLOCK, str(mark)))
+        await self._db.write(lambda connection: set_flag(connection, CLOCK, str(mark)))
 
     async def shift_times(self, jump: timedelta, mark: ClockMark) -> None:
         """Move the times that spans are measured from by *jump*, as the wall clock was, which stands at *mark* now.
@@ -315,10 +317,10 @@ class Store:
             for row in connection.execute(select(COOLDOWN)).all():
                 cooldown = cooldown_from(row)
                 moved = replace(cooldown, until=cooldown.until + jump)
-                connection.execute(_upsert(COOLDOWN), cooldown_values(moved))
+                connection.execute(upsert(COOLDOWN), cooldown_values(moved))
             still_open = JOB.c.status != JobStatus.COMPLETED
             connection.execute(update(JOB).where(still_open).values(checked_at=None))
-            _set_flag(connection, CLOCK, str(mark))
+            set_flag(connection, CLOCK, str(mark))
 
         await self._db.write(work)
 
@@ -326,8 +328,8 @@ class Store:
         """Keep a runner's VM for debugging, for *span*. Raises NotHoldable and UnknownRunner."""
 
         def work(connection: Connection) -> Runner:
-            runner = hold(_load_runner(connection, name), span, now=at)
-            _save_runner(connection, runner)
+            runner = hold(load_runner(connection, name), span, now=at)
+            save_runner(connection, runner)
             return runner
 
         return await self._db.write(work)
@@ -346,7 +348,7 @@ class Store:
 
         def work(connection: Connection) -> None:
             if draining:
-                _set_flag(connection, DRAINING, "1")
+                set_flag(connection, DRAINING, "1")
             else:
                 connection.execute(delete(FLAG).where(FLAG.c.name == DRAINING))
 
@@ -355,7 +357,7 @@ class Store:
 
     async def note_log_reached(self, at: datetime) -> None:
         """Note up to when GitHub's delivery log was read."""
-        await self._db.write(lambda connection: _set_flag(connection, LOG_REACHED, at.isoformat()))
+        await self._db.write(lambda connection: set_flag(connection, LOG_REACHED, at.isoformat()))
 
     async def note_release(self, version: str, published_at: datetime | None, *, at: datetime) -> datetime:
         """Note the runner version that GitHub expects; return since when it does, as far as we know."""
@@ -365,7 +367,7 @@ class Store:
             known, _, since = str(row.value).partition(" ") if row else ("", "", "")
             first_seen = datetime.fromisoformat(since) if known == version else at
             found = published_at or first_seen
-            _set_flag(connection, RELEASE, f"{version} {found.isoformat()}")
+            set_flag(connection, RELEASE, f"{version} {found.isoformat()}")
             return found
 
         return await self._db.write(work)
@@ -402,9 +404,9 @@ class Store:
         job = merge(known, event, at=at)
         job = replace(job, pool=self._pool_of(job))
         if job != known:
-            _save_job(connection, job)
+            save_job(connection, job)
         if known is None or known.status is not job.status:
-            changes.append(_of_job(job.id, known.status if known else None, job.status, at))
+            changes.append(job_change(job.id, known.status if known else None, job.status, at))
         return job
 
     def _pool_of(self, job: Job) -> str | None:
@@ -412,55 +414,3 @@ class Store:
             return job.pool
         pool = pool_for(job.labels, job.repository, self._pools)
         return pool.name if pool else None
-
-
-def _set_flag(connection: Connection, name: str, value: str) -> None:
-    connection.execute(_upsert(FLAG), {"name": name, "value": value})
-
-
-def _of_job(job_id: int, was: JobStatus | None, now: JobStatus, at: datetime) -> Change:
-    return Change(kind=ChangeKind.JOB, name=str(job_id), was=was, now=now, at=at)
-
-
-def _of_runner(before: Runner | None, after: Runner) -> Change:
-    was = before.state if before else None
-    return Change(
-        kind=ChangeKind.RUNNER, name=after.name, was=was, now=after.state, reason=after.reason, at=after.since
-    )
-
-
-def _save_job(connection: Connection, job: Job) -> None:
-    connection.execute(_upsert(JOB), job_values(job))
-
-
-def _load_runner(connection: Connection, name: str) -> Runner:
-    row = connection.execute(select(RUNNER).where(RUNNER.c.name == name)).first()
-    if row is None:
-        raise UnknownRunner(name)
-    return runner_from(row)
-
-
-def _save_runner(connection: Connection, runner: Runner) -> None:
-    values = runner_values(runner)
-    connection.execute(update(RUNNER).where(RUNNER.c.name == runner.name).values(**values))
-
-
-def _add_history(connection: Connection, runner: Runner, before: RunnerState | None) -> None:
-    connection.execute(
-        insert(HISTORY),
-        {
-            "runner": runner.name,
-            "from_state": before,
-            "to_state": runner.state,
-            "at": runner.since,
-            "reason": runner.reason,
-        },
-    )
-
-
-@cache
-def _upsert(table: Table) -> Insert:
-    statement = insert(table)
-    key = [column.name for column in table.primary_key]
-    changes = {column.name: statement.excluded[column.name] for column in table.c if column.name not in key}
-    return statement.on_conflict_do_update(index_elements=key, set_=changes)

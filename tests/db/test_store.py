@@ -15,7 +15,8 @@ from app.clock import ClockMark
 from app.db.database import Database, open_engine
 from app.db.migrate import upgrade
 from app.db.reader import LINE, LIVE_OR_OWED, JobFilter, Reader, Records
-from app.db.store import Delivery, SlotTaken, Store, UnknownRunner
+from app.db.store import Delivery, SlotTaken, Store
+from app.db.writing import UnknownRunner
 from app.domain.jobs import JobStatus, Source
 from app.domain.pools import Target
 from app.domain.runners import InvalidTransition, Purpose, RunnerState, StopRequest
