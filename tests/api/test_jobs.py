@@ -172,6 +172,7 @@ async def test_a_job_to_its_end(server: Server) -> None:
     assert names[:2] == ["queued", "received"] or names[:2] == ["received", "queued"]
     assert names[2:] == [
         "slot",
+        "clone",
         "boot",
         "ready",
         "registered",
