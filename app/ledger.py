@@ -37,6 +37,7 @@ TO_PICK_UP = (
     "listening",
     "picked up",
 )
+ORDER = ("queued", *TO_PICK_UP[:-1], "online", "picked up", "done", "destroyed")  # of what came at one moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def ledger(job: Job, runner: Runner | None, history: Sequence[Transition]) -> li
         found.append(Reached("picked up", job.started_at, job.runner or ""))
     if job.completed_at is not None:
         found.append(Reached("done", job.completed_at, job.conclusion or job.note or ""))
-    return sorted(found, key=lambda stage: stage.at)
+    return sorted(found, key=lambda stage: (stage.at, ORDER.index(stage.name)))
 
 
 def _of_runner(runner: Runner, history: Sequence[Transition]) -> Iterator[Reached]:
