@@ -73,7 +73,7 @@ def detail(verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         case "record":
             return str(args[1].status)
         case "amend":
-            return " ".join(kwargs)
+            return next(iter(kwargs))  # the others say when
         case "clone":
             return "base" if "-base-" in args[1] else "runner"
         case "exec":
