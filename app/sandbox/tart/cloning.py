@@ -74,6 +74,8 @@ def _fill(home: Home, source: VM, part: Path, name: str) -> None:
     if faults.take(home.root, "clone_disk_full", name):
         text = f"“disk.img” couldn’t be copied to “{part.name}” because there isn’t enough space."
         raise Failure(text)
+    if source.owner:
+        leaks.report(home.root, "clone-running", f"{name} is a clone of {source.name} while that runs")
     copy_image(source.path, part)
     copy = VM(part)
     config = copy.config()

@@ -15,6 +15,8 @@ HOME = "Users/admin"
 SHIMS = "bin-shims"
 GUARD = "opt/cidermill"
 SHARED = "Volumes/My Shared Files"
+SSH = "etc/ssh"
+STALE = ("clock", "network", "randomness")  # files in a resumed guest, gone once that was mended
 POWER = ".power"  # a FIFO: whatever is written to it powers the guest off
 SYSTEM_PATH = "/bin:/usr/bin:/usr/sbin:/usr/local/bin"
 
@@ -44,7 +46,7 @@ exec "$@"
 """
 
 _DATE = """#!/bin/sh
-# Reading passes through; setting succeeds and does nothing.
+# Reading passes through, an hour late in a guest that was resumed; setting succeeds, and only ends that.
 set_it=no skip=no show=no
 for word in "$@"; do
   if [ "$skip" = yes ]; then
@@ -59,8 +61,30 @@ for word in "$@"; do
   *) set_it=yes ;;
   esac
 done
-[ "$set_it" = no ] || [ "$show" = yes ] || exit 0
+stale=$(dirname "$0")/../.stale-clock
+if [ "$set_it" = yes ] && [ "$show" = no ]; then
+  rm -f "$stale"
+  exit 0
+fi
+if [ -e "$stale" ] && [ "$*" = +%s ]; then
+  echo $(($(/bin/date +%s) - 3600))
+  exit 0
+fi
 exec /bin/date "$@"
+"""
+
+_IPCONFIG = f"""{_SHELL}stale=$here/../.stale-network
+case ${{1-}} in
+set) rm -f "$stale" ;;
+getifaddr) [ ! -e "$stale" ] && echo 192.168.64.2 ;;
+*) exit 1 ;;
+esac
+"""
+
+# What is written to the kernel's randomness ends here.
+_TEE = f"""{_SHELL}[ "${{1-}}" = /dev/random ] || exec /usr/bin/tee "$@"
+seed=$(wc -c)
+[ "$seed" -lt 64 ] || rm -f "$here/../.stale-randomness"
 """
 
 _NOTHING = "#!/bin/sh\nexit 0\n"
@@ -73,12 +97,14 @@ PROGRAMS = {
     "shutdown": _OFF,
     "halt": _OFF,
     "date": _DATE,
+    "ipconfig": _IPCONFIG,
+    "tee": _TEE,
 }
 
 
 def furnish(guest: Path) -> None:
     """Make what a guest needs and does not have yet."""
-    for directory in (HOME, SHIMS, GUARD, "tmp"):
+    for directory in (HOME, SHIMS, GUARD, SSH, "tmp"):
         (guest / directory).mkdir(parents=True, exist_ok=True)
     for name, text in PROGRAMS.items():
         program = guest / SHIMS / name
@@ -108,6 +134,12 @@ def unmount(guest: Path) -> None:
         link.unlink()
 
 
+def grow_stale(guest: Path) -> None:
+    """Have a guest be as one that slept: its clock stands still, its lease and its randomness are old."""
+    for what in STALE:
+        (guest / f".stale-{what}").touch()
+
+
 def power_switch(guest: Path) -> int:
     """Make the FIFO that powers the guest off, and open it so that it never ends."""
     fifo = guest / POWER
@@ -126,6 +158,7 @@ def environment(guest: Path) -> dict[str, str]:
         "PATH": f"{guest / SHIMS}:{SYSTEM_PATH}",
         "CIDERMILL_GUARD_DIR": str(guest / GUARD),
         "CIDERMILL_SHARE_DIR": str(guest / SHARED),
+        "CIDERMILL_SSH_DIR": str(guest / SSH),
     }
 
 

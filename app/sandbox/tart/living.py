@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from app.sandbox.tart import faults, snapshot
+from app.sandbox.tart import faults, leaks, snapshot
 from app.sandbox.tart.address import lease
 from app.sandbox.tart.guest import unmount
 from app.sandbox.tart.home import Config, Home
@@ -127,6 +127,9 @@ class Life:
 
     def _suspend(self) -> NoReturn:
         vm = self._launch.vm
+        if not self._launch.suspendable:
+            text = f"suspend of {vm.name}, which was started without --suspendable, ends it"
+            leaks.report(self._home.root, "unsuspendable", text)
         if not self._launch.suspendable or faults.take(self._home.root, "suspend_fails", self._name):
             self._cut()
             print(NOT_SUSPENDABLE)
@@ -135,7 +138,7 @@ class Life:
         time.sleep(self._home.settings.suspend_seconds)
         print("creating a snapshot...")
         self._cut()
-        snapshot.take(vm, self._config, self._launch.devices)
+        snapshot.take(self._home, vm, self._config, self._launch.devices)
         self._end("snapshot created successfully! shutting down the VM...")
 
     def _end(self, line: str = "") -> NoReturn:

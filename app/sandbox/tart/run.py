@@ -9,15 +9,15 @@ from __future__ import annotations
 import signal
 import time
 
-from app.sandbox.tart import faults, snapshot
-from app.sandbox.tart.guest import mount
+from app.sandbox.tart import faults, leaks, snapshot
+from app.sandbox.tart.guest import grow_stale, mount
 from app.sandbox.tart.home import VM, Config, Home, random_mac
 from app.sandbox.tart.living import SOFTNET_DIED, Life, Signals
 from app.sandbox.tart.locking import flocked, take_record
 from app.sandbox.tart.power_supply import PowerSupply
 from app.sandbox.tart.refusals import Absent, Broken, Failure
 from app.sandbox.tart.run_options import Launch
-from app.sandbox.tart.slots import take_slot
+from app.sandbox.tart.slots import LIMIT, take_slot
 
 START_FAILURES = {
     "start_keychain": (
@@ -66,7 +66,12 @@ def _resolve_collision(home: Home, vm: VM) -> None:
     """Give the VM another MAC where a running one has the same; its snapshot is of no use then."""
     config = vm.config()
     macs = [other.config()["macAddress"] for other in home.vms() if other.name != vm.name and other.owner]
-    if config["macAddress"] in macs:
+    collides = config["macAddress"] in macs
+    if collides and vm.snapshot.is_file():
+        leaks.report(
+            home.root, "mac-collision", f"a running VM has the MAC of {vm.name}: its snapshot is lost"
+        )
+    if collides or faults.take(home.root, "mac_taken", vm.name):
         print("There is already a running VM with the same MAC address!")
         print("Resetting VM to assign a new MAC address...")
         vm.configure({**config, "macAddress": random_mac()})
@@ -81,9 +86,12 @@ def _restore(home: Home, launch: Launch, config: Config) -> bool:
     print("restoring VM state from a snapshot...")
     if faults.take(home.root, "restore_fails", vm.name):
         raise Broken(snapshot.UNUSABLE)
-    snapshot.check(vm, config, launch.devices)
+    snapshot.check(home, vm, config, launch.devices)
     time.sleep(home.settings.resume_seconds)
     vm.snapshot.unlink()
+    if faults.take(home.root, "restore_limit", vm.name):
+        raise Broken(LIMIT)
+    grow_stale(vm.guest)
     print("resuming VM...")
     return True
 
@@ -91,7 +99,7 @@ def _restore(home: Home, launch: Launch, config: Config) -> bool:
 def _power_on(home: Home, vm: VM, slot: int | None, *, resumed: bool) -> PowerSupply:
     settings = home.settings
     slow = faults.take(home.root, "boot_slow", vm.name)
-    silent = faults.take(home.root, "agent_never_answers", vm.name)
+    silent = faults.take(home.root, "resume_silent" if resumed else "agent_never_answers", vm.name)
     release = faults.take(home.root, "slot_release_slow", vm.name)
     return PowerSupply(
         vm.path,

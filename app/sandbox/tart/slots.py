@@ -13,6 +13,8 @@ from app.sandbox.tart import faults
 from app.sandbox.tart.home import VM, Home
 from app.sandbox.tart.refusals import Broken
 
+LIMIT = "The number of VMs exceeds the system limit"
+
 
 def take_slot(home: Home, vm: VM) -> int:
     """Take a place for a macOS VM until this process ends. Raises Broken where all are taken."""
@@ -31,4 +33,4 @@ def take_slot(home: Home, vm: VM) -> int:
     # Our own configuration must not be opened now: closing it would give our lock up.
     others = [other.name for other in home.vms() if other.name != vm.name and other.owner]
     hint = f" (other running VMs: {', '.join(others)})" if others else ""
-    raise Broken(f"The number of VMs exceeds the system limit{hint}")
+    raise Broken(f"{LIMIT}{hint}")
