@@ -16,7 +16,7 @@ from app.db.rows import Transition
 from app.domain.jobs import Job
 from app.domain.runners import Runner, RunnerState
 
-COLD, WARM = "cold", "warm"
+WARM = "warm"
 NAMES = {
     RunnerState.CLAIMED: "slot",
     RunnerState.BOOTING: "clone",
@@ -79,10 +79,10 @@ def _of_runner(runner: Runner, history: Sequence[Transition]) -> Iterator[Reache
             yield Reached(name, at, detail)
 
 
-def start_of(job: Job, history: Sequence[Transition]) -> str:
-    """Return how the job's runner was started, as seen by the job."""
+def start_of(job: Job, runner: Runner, history: Sequence[Transition]) -> str:
+    """Return how the job's runner was started, as seen by the job: one that was up beforehand is warm, however it came up."""
     ready = min((step.at for step in history if step.to_state is RunnerState.READY), default=None)
-    return WARM if ready is not None and ready <= job.received_at else COLD
+    return WARM if ready is not None and ready <= job.received_at else runner.start
 
 
 def spans(job: Job, runner: Runner, history: Sequence[Transition]) -> Iterator[tuple[str, float]]:

@@ -122,6 +122,18 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.starts = Counter(
+            "cidermill_starts",
+            "VMs that came up, by how: cold (booted) or snapshot (resumed).",
+            ["pool", "start"],
+            registry=registry,
+        )
+        self.goldens = Counter(
+            "cidermill_goldens",
+            "Suspended VMs that were made for snapshot starts, or were not: ok, or why not.",
+            ["outcome"],
+            registry=registry,
+        )
         self.failures = Counter(
             "cidermill_failures",
             "Failures, by what waits for them: a scope of launches, or nothing (again).",

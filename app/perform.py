@@ -21,11 +21,22 @@ from app.domain.drift import Launch
 from app.domain.jobs import Job, JobStatus
 from app.domain.lifecycle import SILENT, may_destroy
 from app.domain.looks import needs_run
-from app.domain.pools import BASE, TOKEN_ALPHABET, TOKEN_LENGTH, Forks, Target, host_of, runner_name
+from app.domain.pools import (
+    BASE,
+    GOLDEN,
+    TOKEN_ALPHABET,
+    TOKEN_LENGTH,
+    Forks,
+    Start,
+    Target,
+    host_of,
+    runner_name,
+)
 from app.domain.preparation import UNSERVING
 from app.domain.runners import Purpose, Runner, RunnerState
 from app.domain.versions import when_turned_away
 from app.domain.world import GroupLook, GuestLook, RegistrationsLook, RunnerRelease, World
+from app.goldens import Goldens
 from app.images import Images
 from app.intake import Intake
 from app.ledger import spans, start_of
@@ -45,6 +56,10 @@ from app.sight import Sight
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+PLACES = {
+    Purpose.BASE: BASE,
+    Purpose.GOLDEN: GOLDEN,
+}  # where the pool stands, in names of what serves no jobs
 
 
 class Performer:
@@ -96,6 +111,15 @@ class Performer:
             move=self._move,
             fail=self._fail,
         )
+        self._goldens = Goldens(
+            store=store,
+            vms=vms,
+            sight=sight,
+            metrics=metrics,
+            clock=clock,
+            move=self._move,
+            fail=self._fail,
+        )
 
     async def perform(self, action: do.Action, world: World) -> None:
         """Carry *action* out. Raises OutsideError where trying again later may help."""
@@ -111,6 +135,8 @@ class Performer:
                 await self._pulls.make(runner)
             case do.MakeBase(runner, target):
                 await self._bases.make(runner, target)
+            case do.MakeGolden(runner):
+                await self._goldens.make(runner)
             case do.Mint():
                 await self._mint(action)
             case do.Note():
@@ -137,6 +163,8 @@ class Performer:
                 await self._images.refresh(image, world)
             case do.DropBase(name, in_use):
                 await self._images.drop_base(name, in_use)
+            case do.DropGolden(name):
+                await self._goldens.drop(name)
             case do.LookAtHost():
                 await self._look_at_host(world)
             case do.LookAtRegistrations(target):
@@ -174,7 +202,7 @@ class Performer:
         token = "".join(self._chance.choices(TOKEN_ALPHABET, k=TOKEN_LENGTH))
         now = self._clock()
         runner = Runner(
-            name=runner_name(world.names.host, pool.name if action.purpose is Purpose.JOBS else BASE, token),
+            name=runner_name(world.names.host, PLACES.get(action.purpose, pool.name), token),
             slot=action.slot,
             spec=pool,
             state=RunnerState.CLAIMED,
@@ -201,19 +229,21 @@ class Performer:
         await self._move(
             runner.name,
             RunnerState.READY,
-            "guest_answers",
+            "guest_answers" if facts.start is Start.COLD else "guest_resumed",
             image=facts.image,
             runner_version=facts.runner_version,
             source=facts.source,
             cloned_at=facts.cloned_at,
+            start=facts.start,
         )
-        if facts.cloned_at is not None:
-            launch = Launch.of(began, facts.cloned_at, self._clock())
+        if facts.cloned_at is not None and facts.trouble is None:
+            launch = Launch.of(began, facts.cloned_at, self._clock(), facts.start)
             self._sight.launches.note(runner.pool, launch)
         if facts.host:
             self._sight.images_at.setdefault((facts.host, runner.spec.image), self._clock())
         if facts.runner_version is not None:
             self._sight.versions[runner.pool] = facts.runner_version
+        await self._goldens.launched(runner, facts)
         await self._store.succeed("host", f"pool:{runner.pool}")
 
     async def _mint(self, action: do.Mint) -> None:
@@ -277,7 +307,7 @@ class Performer:
         found = await self._reader.runner(job.runner) if job.runner else None
         if found is not None:
             runner, history = found
-            self._metrics.picked_up(job, start_of(job, history), spans(job, runner, history))
+            self._metrics.picked_up(job, start_of(job, runner, history), spans(job, runner, history))
 
     async def _retire(self, action: do.Retire, world: World) -> None:
         runner = action.runner
@@ -328,6 +358,8 @@ class Performer:
                 await self._bases.stopped(action.runner, action.reason)
             case Purpose.PULL:
                 await self._pulls.stopped(action.runner, action.reason)
+            case Purpose.GOLDEN:
+                await self._goldens.stopped(action.runner, action.reason)
 
     async def _count_barren(self, action: do.Stop | do.Retire) -> None:
         """Let the next runner of the class wait, more each time, or a broken image would boot VMs in a loop."""

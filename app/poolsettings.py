@@ -21,6 +21,7 @@ from app.domain.pools import (
     Pool,
     Scope,
     Script,
+    Start,
 )
 from app.durations import Duration
 
@@ -100,7 +101,7 @@ class PoolSettings(BaseModel):
     max_per_repository: int | None = Field(default=None, ge=1)
     priority: int = Field(default=0, ge=-1000, le=1000)
     min_ready: int = Field(default=0, ge=0, le=1000)
-    start: Literal["cold", "snapshot"] = "cold"
+    start: Start = Start.COLD
     network: str = "softnet"
     network_allow: tuple[str, ...] = ()
     network_block: tuple[str, ...] = ()
@@ -255,17 +256,9 @@ class PoolSettings(BaseModel):
             raise ValueError(msg)
         return value
 
-    @field_validator("start")
-    @classmethod
-    def _check_start(cls, value: str) -> str:
-        if value == "snapshot":
-            msg = 'start = "snapshot" is not built yet; leave it out'
-            raise ValueError(msg)
-        return value
-
     def pool(self) -> Pool:
         """Return the pool as the rest of the program knows it."""
-        values = self.model_dump(exclude={"start", "orchard", "prepare_script"})
+        values = self.model_dump(exclude={"orchard", "prepare_script"})
         kind = self.orchard.kind() if self.orchard else Kind()
         return Pool(**values, prepare_script=self.prepare_script, kind=kind)
 

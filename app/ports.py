@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 
 from app.domain.hearing import LogEntry
 from app.domain.jobs import WorkflowJobEvent
-from app.domain.pools import Pool, Target
+from app.domain.pools import Pool, Start, Target
 from app.domain.world import GuestLook, HostLook, Registration, RunnerGroup
 
 
@@ -149,6 +149,8 @@ class GuestFacts:
     cloned_at: datetime | None = None  # when the clone was there, where that was seen
     # What tells whether launches clone something else by now, as HostLook.digests and bases do; None: it is not known.
     source: str | None = None
+    start: Start = Start.COLD  # how it came up
+    trouble: VMError | None = None  # why it booted, although a clone of a golden was to be resumed
 
 
 class GitHub(Protocol):
@@ -244,12 +246,26 @@ class VMBackend(Protocol):
     async def drop_base(self, name: str, in_use: frozenset[str]) -> None:
         """Remove a local base with what was pulled for it; absent is success. Raises where an image in use has it."""
 
+    async def make_golden(self, name: str, spec: Pool) -> None:
+        """Make a golden of a pool in a VM called *name*, and have launches resume clones of it once one was.
+
+        What launches clone is booted, comes to rest, is suspended and renamed; a clone of it, called *name* again, is
+        resumed to see that it can be. Takes some minutes; each step has a limit of its own. Leaves clean-up of VM
+        *name* to :meth:`delete`; half a golden is never cloned.
+        """
+
+    async def drop_golden(self, name: str) -> None:
+        """Remove a golden; absent is success. What runs as a clone of it goes on."""
+
     async def start(self, name: str, spec: Pool, *, host: str = "") -> GuestFacts:
         """Clone, configure and start a VM, or go on waiting for one of that name that already runs.
 
         It goes to *host* where a host can be chosen and takes it, and otherwise to whichever takes it.
         Returns when the guest answers, its clock is right and its job-started guard is installed. The guest has
         no GitHub identity then. Raises VMTimeout after ``spec.boot_timeout``. Leaves clean-up to :meth:`delete`.
+
+        Where the pool has a golden of which no VM is a clone, a clone of it is resumed instead. What goes wrong with
+        that is told in the answer, and costs the launch a minute or two: it boots then, with the whole of that limit.
         """
 
     async def deliver(self, name: str, spec: Pool, jit: JitConfig) -> None:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from app.domain.pools import Forks, Pool
+from app.domain.pools import Forks, Pool, Start
 from app.durations import Duration
 from app.poolsettings import PoolSettings
 
@@ -261,6 +261,12 @@ class Settings(BaseModel):
             "none: build it into the image"
             for pool in self.pool
             if pool.prepare_script is not None
+        ]
+        found += [
+            f'pool "{pool.name}": start: "snapshot" keeps suspended VMs on this machine, and backend = "orchard" boots every '
+            "VM: leave it out"
+            for pool in self.pool
+            if pool.start is Start.SNAPSHOT
         ]
         if self.orchard_server_name is not None and (self.orchard_url or "").startswith("http:"):
             found.append(

@@ -6,7 +6,6 @@ import plistlib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from pydantic_core import PydanticUndefined
 from app import metrics
 from app.cli.program import program
 from app.configfile import CONFIG, PREFIX, load
-from app.domain.pools import Pool
 from app.domain.runners import TRANSITIONS, RunnerState
 from app.durations import parse_duration
 from app.main import ROUTERS
@@ -35,11 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 SKIPPED = {".venv", ".git", "node_modules", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis"}
 
-# What the start refuses; docs/configuration.md names them under "Not built yet".
-BUILT_SETTINGS = set(Settings.model_fields) - {"pool"}
-FLAT_KEYS = {field.name for field in fields(Pool)} - {"kind"}
-BUILT_KEYS = FLAT_KEYS | {"orchard"}
-UNBUILT_KEYS = set(PoolSettings.model_fields) - BUILT_KEYS
+SETTINGS = set(Settings.model_fields) - {"pool"}
+FLAT_KEYS = set(PoolSettings.model_fields) - {"orchard"}
 SECRETS = {
     "github_private_key",
     "github_token",
@@ -120,31 +115,23 @@ def same(shown: str, default: object) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("title", "model", "unbuilt"),
+    ("title", "model"),
     [
-        pytest.param("Settings", Settings, {"pool"}, id="every setting"),
-        pytest.param("Pools", PoolSettings, UNBUILT_KEYS, id="every key of a pool"),
+        pytest.param("Settings", Settings, id="every setting"),
+        pytest.param("Pools", PoolSettings, id="every key of a pool"),
     ],
 )
-def test_configuration_is_documented(
-    title: str, model: type[Settings | PoolSettings], unbuilt: set[str]
-) -> None:
-    """docs/configuration.md lists every built setting with its environment name and its true default."""
+def test_configuration_is_documented(title: str, model: type[Settings | PoolSettings]) -> None:
+    """docs/configuration.md lists every setting with its environment name and its true default."""
     listed: Mapping[str, list[str]] = {
         cells[0].strip("`"): cells for cells in rows(section(read("docs/configuration.md"), title))
     }
-    assert set(listed) == set(model.model_fields) - unbuilt
+    assert set(listed) == set(model.model_fields) - {"pool"}
     for name, cells in listed.items():
         default = cells[2 if model is Settings else 1]
         assert same(default, shown_default(model.model_fields[name])), f"{name}: {default}"
         if model is Settings:
             assert cells[1] == f"`{PREFIX}{name.upper()}`"
-
-
-def test_what_is_not_built_is_named_as_such() -> None:
-    """docs/configuration.md names every setting that is refused yet."""
-    named = set(re.findall(r"`\[?([a-z_.]+)", section(read("docs/configuration.md"), NOT_BUILT)))
-    assert {name.removeprefix("pool.") for name in named} >= UNBUILT_KEYS
 
 
 def uncommented(text: str) -> str:
@@ -172,17 +159,17 @@ def filled_env(folder: Path) -> str:
     return text
 
 
-def test_env_example_names_every_built_setting() -> None:
-    """.env.example names every built setting, CIDERMILL_CONFIG and nothing else, each once."""
+def test_env_example_names_every_setting() -> None:
+    """.env.example names every setting, CIDERMILL_CONFIG and nothing else, each once."""
     named = re.findall(r"^(?:# (?:Example: )?)?(CIDERMILL_[A-Z_]+)=", read(".env.example"), re.MULTILINE)
-    assert sorted(named) == sorted({f"{PREFIX}{name.upper()}" for name in BUILT_SETTINGS} | {CONFIG})
+    assert sorted(named) == sorted({f"{PREFIX}{name.upper()}" for name in SETTINGS} | {CONFIG})
 
 
 def test_toml_example_names_every_key() -> None:
-    """cidermill.toml.example names every built setting that is no secret and every built key of a pool, once."""
+    """cidermill.toml.example names every setting that is no secret and every key of a pool, once."""
     settings, _, pool = read("cidermill.toml.example").partition("[[pool]]\n")
     pattern = re.compile(r"^(?:# (?:Example: )?)?([a-z_]+) =", re.MULTILINE)
-    assert sorted(pattern.findall(settings)) == sorted(BUILT_SETTINGS - SECRETS)
+    assert sorted(pattern.findall(settings)) == sorted(SETTINGS - SECRETS)
     assert sorted(pattern.findall(pool)) == sorted(FLAT_KEYS)
 
 

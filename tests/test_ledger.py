@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from app.db.rows import Transition
 from app.domain.jobs import JobStatus
+from app.domain.pools import Start
 from app.domain.runners import Runner, RunnerState
 from app.ledger import ledger, spans, start_of
 from tests.builders import NOW, a_job, a_runner
@@ -57,6 +59,21 @@ KNOWN = {"minted": 20.0, "delivered": 21.0, "listening": 25.0}
             id="a warm start: what was before the job is no part of its wait",
         ),
         pytest.param(
+            replace(runner(cloned=4, **KNOWN), start=Start.SNAPSHOT),
+            life(2, 3, 9, 19, 31),
+            "snapshot",
+            {"received": 1, "slot": 1, "clone": 1, "boot": 1, "ready": 5, "registered": 10, "minted": 1,
+             "delivered": 1, "listening": 4, "picked up": 5},
+            id="one that was resumed",
+        ),
+        pytest.param(
+            replace(runner(cloned=-88, **KNOWN), start=Start.SNAPSHOT),
+            WARM,
+            "warm",
+            {"received": 1, "registered": 2, "minted": 17, "delivered": 1, "listening": 4, "picked up": 5},
+            id="a warm start: how the VM came up does not matter",
+        ),
+        pytest.param(
             runner(),
             COLD,
             "cold",
@@ -70,7 +87,7 @@ def test_way(ran_on: Runner, history: list[Transition], start: str, expected: di
     found = dict(spans(JOB, ran_on, history))
     assert found == expected
     assert sum(found.values()) == 30
-    assert start_of(JOB, history) == start
+    assert start_of(JOB, ran_on, history) == start
 
 
 def test_a_job_without_a_runner() -> None:

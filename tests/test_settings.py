@@ -246,7 +246,7 @@ POOL_MISTAKES = [
     pytest.param({"idle_timeout": "∞"}, "idle_timeout: write seconds", id="idle for ever"),
     pytest.param({"min_ready": -1}, "min_ready: Input should be greater", id="fewer than none kept ready"),
     pytest.param({"min_ready": 2, "max_runners": 1}, "min_ready: 2 VMs cannot be kept ready where max_runners = 1", id="more ready than may be"),
-    pytest.param({"start": "snapshot"}, 'start = "snapshot" is not built yet', id="snapshots"),
+    pytest.param({"start": "warm"}, "start: ", id="a start that there is none of"),
     pytest.param({"repository": ["a/b"]}, "repository: there is no such key; did you mean repositories?", id="a misspelt key"),
 ]  # fmt: skip
 
@@ -341,7 +341,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
     """All that is wrong is told in one go: values, keys, pools, what is missing and what contradicts."""
     (tmp_path / "cidermill.toml").write_text(
         'slots = 9\nlog_level = "loud"\nwebhook = 1\n[[pool]]\n'
-        + as_toml(POOL | {"cpu": 1, "network": "nat", "network_allow": ["10.0.0.0/8"], "start": "snapshot"})
+        + as_toml(POOL | {"cpu": 1, "network": "nat", "network_allow": ["10.0.0.0/8"], "start": "warm"})
     )
     (tmp_path / ".env").write_text("CIDERMILL_LISTN=x\n")
     with pytest.raises(ConfigError) as refused:

@@ -181,7 +181,7 @@ async def job(context: Ctx, job_id: Annotated[int, Path(ge=0, le=MAX_ID)]) -> Jo
     return JobDetail(
         **JobOut.of(found).model_dump(),
         stages=[Stage.model_validate(stage) for stage in ledger(found, *(ran_on or (None, [])))],
-        start=start_of(found, ran_on[1]) if ran_on else None,
+        start=start_of(found, *ran_on) if ran_on else None,
         explanation=explain(found, world_of(context), now=context.clock()),
     )
 

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict
 from app.api.admin import MISSING, NOT_YET, UNAUTHORIZED, world_of
 from app.api.context import AdminOnly, Ctx
 from app.api.models import CooldownOut, Out, Refusal
-from app.domain import images, preparation, pulls
-from app.domain.pools import host_of
+from app.domain import goldens, images, preparation, pulls
+from app.domain.pools import Pool, host_of
 from app.domain.versions import held
-from app.domain.world import Base, World
+from app.domain.world import Base, Golden, World
 
 router = APIRouter(
     prefix="/api/v1/images", tags=["images"], dependencies=[AdminOnly], responses={401: UNAUTHORIZED}
@@ -64,6 +64,33 @@ class FetchedOut(Out):
     can_be_chosen: bool  # else it fetches images for jobs alone
 
 
+class GoldenOut(Out):
+    """A suspended VM, of which launches resume clones."""
+
+    name: str
+    pool: str  # empty: none knows it, and it is removed
+    at: datetime  # when it was suspended
+    size_gb: float  # with its guest's memory; disk that its base has too counts in full
+    source: str  # the local VM that it was made from
+    unfit: str | None  # why no launch resumes a clone of it any more, as part of a sentence
+
+    @classmethod
+    def of(cls, golden: Golden, world: World) -> GoldenOut:
+        """Show *golden*."""
+        pool, system = world.pool(golden.pool), world.host.system if world.host else ""
+        unfit = (
+            goldens.unfit(golden, pool, goldens.origin(pool, world), system) if pool else "no pool wants it"
+        )
+        return cls(
+            name=golden.name,
+            pool=golden.pool,
+            at=golden.at,
+            size_gb=golden.size_gb,
+            source=golden.source,
+            unfit=unfit,
+        )
+
+
 class ImageOut(Out):
     """An image that a pool names, or that is still here; an empty name: bases that no image is known to be."""
 
@@ -76,6 +103,7 @@ class ImageOut(Out):
     asked_at: datetime | None  # when the registry last told what it is
     asked_next: datetime | None  # when it is asked again, in a quiet moment; None: never, or at once
     bases: list[BaseOut]  # newest first
+    goldens: list[GoldenOut]  # of the pools that name it, newest first
     held_up: str | None  # why it cannot be pulled now
     preparing: str | None  # the VM in which its base is being prepared
     due: str | None  # why its base is prepared next, once a slot is free
@@ -103,6 +131,7 @@ class ImageOut(Out):
             asked_at=present.asked_at if present else None,
             asked_next=images.refresh_at(present, world) if present else None,
             bases=[BaseOut.of(base, world) for base in sorted(bases, key=_by_age) if base.image == image],
+            goldens=[GoldenOut.of(golden, world) for golden in _goldens(pools, image, world)],
             held_up=images.no_room(image, world),
             preparing=runner.name if runner and runner.spec.image == image else None,
             due=due.reason if due else None,
@@ -112,6 +141,7 @@ class ImageOut(Out):
                 CooldownOut.of(cooldown)
                 for cooldown in world.cooldowns
                 if cooldown.scope in {f"image:{image}", f"refresh:{image}", f"prepare:{image}"}
+                or cooldown.scope in {f"golden:{pool.name}" for pool in pools}
             ],
         )
 
@@ -165,6 +195,8 @@ async def listed(context: Ctx) -> list[ImageOut]:
     world, asked = world_of(context), context.reconciler.sight.to_prepare
     bases = world.host.bases if world.host else ()
     names = {pool.image for pool in world.pools} | {base.image for base in bases}
+    if _goldens([], "", world):
+        names.add("")
     now = context.clock()
     return [ImageOut.of(image, world, asked=image in asked, now=now) for image in sorted(names)]
 
@@ -260,6 +292,17 @@ def _macs(image: str, world: World) -> list[FetchedOut]:
         )
         for host in sorted(pulls.hosts_of(image, world), key=lambda host: host.name)
     ]
+
+
+def _goldens(pools: list[Pool], image: str, world: World) -> list[Golden]:
+    """Return the goldens of *pools*; with no image, those of no pool that there is."""
+    found = world.host.goldens if world.host else ()
+    named = {pool.name for pool in pools}
+    left = (
+        {golden.pool for golden in found} - {pool.name for pool in world.pools} if not image else set[str]()
+    )
+    chosen = [golden for golden in found if golden.pool in named | left]
+    return sorted(chosen, key=lambda golden: golden.at, reverse=True)
 
 
 def _by_age(base: Base) -> int:

@@ -65,9 +65,8 @@ class JobDetail(JobOut):
     """A job with its way so far and why it stands where it does."""
 
     stages: list[Stage]
-    start: (
-        str | None
-    )  # how its runner was started, as seen by the job: cold or warm; None: it has none of ours yet
+    # How its runner was started, as seen by the job: cold, snapshot or warm; None: it has none of ours yet.
+    start: str | None
     explanation: str
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from app.api.context import Context
 from app.doctor import github_texts
-from app.domain import hearing, places, putoff, versions
+from app.domain import goldens, hearing, places, putoff, versions
 
 MISSED_LATELY = timedelta(hours=1)
 
@@ -35,6 +35,7 @@ def _of_world(context: Context) -> Iterator[str]:
     if world is None:
         return
     yield from versions.warnings(world, context.clock())
+    yield from goldens.warnings(world)
     yield from putoff.warnings(world, context.clock())
     yield from places.warnings(world)
     yield from context.reconciler.sight.launches.warnings()

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli import show
-from app.forecast.outcome import SHARES, Goal, Outcome, Setup, Start
+from app.domain.pools import Start
+from app.forecast.outcome import SHARES, Goal, Outcome, Setup
 
 if TYPE_CHECKING:
     from app.domain.pools import Pool

@@ -102,6 +102,10 @@ def _rows(image: dict[str, Any]) -> Iterator[list[object]]:
     for mac in image["macs"]:
         asked = f"{show.since(mac['fetched_at'])} ago" if mac["fetched_at"] else "never"
         yield ["", "", mac["host"], "", "", "", asked, ""]
+    for golden in image["goldens"]:
+        state = "golden, goes" if golden["unfit"] else "golden"
+        ago = f"{show.since(golden['at'])} ago"
+        yield ["", golden["pool"], state, "", f"{golden['size_gb']:.0f} GB", "", ago, ""]
     for base in older:
         yield ["", "", "before", base["digest"][:SHORT], f"{base['size_gb']:.0f} GB", "", "", ""]
 

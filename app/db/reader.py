@@ -19,7 +19,7 @@ from app.clock import ClockMark
 from app.db import board
 from app.db.board import Board, Span, Statistics
 from app.db.database import Database
-from app.db.past import Ways, ended, launches, ways
+from app.db.past import Ways, ended, launches, resumed, ways
 from app.db.rows import (
     COOLDOWN,
     DELIVERY,
@@ -183,9 +183,13 @@ class Reader:
         """Return how it went in each of *spans* up to *until*."""
         return await self._db.read(lambda connection: board.statistics(connection, until=until, spans=spans))
 
-    async def past(self, *, since: datetime, runners: int) -> tuple[list[Job], Ways]:
-        """Return the jobs that ended since then, and the ways of so many of the latest runners, by name."""
-        return await self._db.read(lambda connection: (ended(connection, since), ways(connection, runners)))
+    async def past(self, *, since: datetime, runners: int) -> tuple[list[Job], Ways, frozenset[str]]:
+        """Return the jobs that ended since then, the ways of so many of the latest runners, and which were resumed."""
+
+        def work(connection: Connection) -> tuple[list[Job], Ways, frozenset[str]]:
+            return ended(connection, since), ways(connection, runners), resumed(connection, runners)
+
+        return await self._db.read(work)
 
     async def runners(self, *, live: bool, limit: int) -> list[Runner]:
         """Return up to *limit* runners, newest first; *live* leaves out those that are gone."""

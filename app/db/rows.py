@@ -14,7 +14,7 @@ from sqlmodel import SQLModel
 
 from app.db import tables
 from app.domain.jobs import Job, JobStatus
-from app.domain.pools import Pool, Target
+from app.domain.pools import Pool, Start, Target
 from app.domain.runners import Purpose, Runner, RunnerState, StopRequest
 from app.domain.world import Cooldown
 
@@ -78,6 +78,7 @@ def runner_from(row: Row[Any]) -> Runner:
     values["target"] = Target.parse(row.target) if row.target else None
     values["stop"] = StopRequest(row.stop) if row.stop else None
     values["purpose"] = Purpose(row.purpose)
+    values["start"] = Start(row.start)
     return Runner(**values)
 
 

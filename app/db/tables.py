@@ -12,6 +12,7 @@ from sqlalchemy import CheckConstraint, Index, text
 from sqlmodel import Field, SQLModel
 
 from app.domain.jobs import JobStatus
+from app.domain.pools import Start
 from app.domain.runners import Purpose, RunnerState
 
 SQLModel.metadata.naming_convention = {
@@ -123,6 +124,7 @@ class RunnerRow(SQLModel, table=True):
     minted_at: datetime | None = None
     delivered_at: datetime | None = None
     listening_at: datetime | None = None
+    start: str = Field(default=Start.COLD, sa_column_kwargs={"server_default": Start.COLD})
 
 
 class HistoryRow(SQLModel, table=True):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from app.doctor.finding import Check, Finding, failure, warning
 from app.doctor.mac import LEASES, LOGIN_WINDOW, SHARING, TIME_SERVER, Mac
-from app.domain.pools import Pool
+from app.domain.pools import Pool, Start
 
+SUSPENDING = (15, 0, 0)  # tart attaches console devices, which macOS 14 cannot save
 OLDEST = (14, 0, 0)  # tart exec needs a macOS 14 host
 SHORT_LEASE = 3600  # seconds; longer, and a busy day uses up vmnet's 253 addresses
 MANY_LEASES = 240
@@ -36,6 +37,18 @@ MACOS = Check(
     troubles={
         "old": failure(
             "macOS {version} is too old", "update to macOS 14 or later in System Settings > General"
+        ),
+    },
+)
+SNAPSHOT = Check(
+    area="mac",
+    name="snapshot-start",
+    looks_at='the version of macOS, where a pool has start = "snapshot"',
+    why="macOS suspends a VM as tart makes it from version 15 on; before, its VMs boot.",
+    troubles={
+        "old": warning(
+            'pool {pool} has start = "snapshot", and macOS {version} cannot suspend its VMs',
+            'update to macOS 15 or later in System Settings > General, or leave start = "snapshot" out',
         ),
     },
 )
@@ -192,6 +205,20 @@ def macos_version(facts: MacFacts) -> Finding:
     return MACOS.wrong("old", version=version) if found < OLDEST else MACOS.fine(f"macOS {version}")
 
 
+def snapshot_start(facts: MacFacts) -> Finding:
+    """Want a macOS that suspends VMs, where a pool has them resumed."""
+    pools = [pool.name for pool in facts.pools if pool.start is Start.SNAPSHOT]
+    found = facts.mac.macos
+    if not pools:
+        return SNAPSHOT.fine("no pool asks for it")
+    if found is None:
+        return SNAPSHOT.unknown(because="sw_vers tells no version", by_hand="sw_vers")
+    version = ".".join(map(str, found))
+    if found < SUSPENDING:
+        return SNAPSHOT.wrong("old", pool=pools[0], version=version)
+    return SNAPSHOT.fine(f"macOS {version} can suspend VMs")
+
+
 def not_root(facts: MacFacts) -> Finding:
     """Want not root."""
     return NOT_ROOT.wrong("root") if facts.mac.uid == 0 else NOT_ROOT.fine(f"it runs as {facts.mac.user}")
@@ -291,6 +318,7 @@ def clock(facts: MacFacts) -> Finding:
 CHECKS: tuple[tuple[Check, Callable[[MacFacts], Finding]], ...] = (
     (APPLE_SILICON, apple_silicon),
     (MACOS, macos_version),
+    (SNAPSHOT, snapshot_start),
     (NOT_ROOT, not_root),
     (GUI_SESSION, gui_session),
     (KEYCHAIN, keychain),

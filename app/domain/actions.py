@@ -14,7 +14,7 @@ from app.domain.runners import Purpose, Runner, RunnerState
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Take a free slot for a new runner of a pool, to prepare the base of its image, or to have that fetched."""
+    """Take a free slot for a new runner of a pool, to prepare the base of its image, have that fetched, or make a golden."""
 
     slot: str
     pool: str
@@ -67,6 +67,18 @@ class MakeBase:
 @dataclass(frozen=True, slots=True)
 class FetchImage:
     """Have the host of a runner's slot fetch the image of its pool, in a VM."""
+
+    runner: Runner
+
+    @property
+    def key(self) -> str:
+        """It may be interrupted as a boot is."""
+        return f"boot:{self.runner.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeGolden:
+    """Make a suspended VM, for launches to resume clones of, in a VM of its own."""
 
     runner: Runner
 
@@ -212,6 +224,18 @@ class DropBase:
 
 
 @dataclass(frozen=True, slots=True)
+class DropGolden:
+    """Remove a golden that no launch may resume, or that is one too many."""
+
+    name: str
+
+    @property
+    def key(self) -> str:
+        """One removal a golden."""
+        return f"golden:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class LookAtHost:
     """List the host's VMs."""
 
@@ -316,8 +340,9 @@ class LookAtRelease:
 
 Hear = ReadDeliveryLog | ListRepositories | PollJobs
 Look = LookAtHost | LookAtRegistrations | LookAtGroup | LookAtGuest | LookAtRelease | CheckJob | Hear
-Images = PrepareImage | RefreshImage | DropBase
-RunnerAction = Boot | MakeBase | FetchImage | Mint | Note | Hold | Stop | Retire | Destroy | SettleDebt
+Images = PrepareImage | RefreshImage | DropBase | DropGolden
+Making = MakeBase | FetchImage | MakeGolden
+RunnerAction = Boot | Making | Mint | Note | Hold | Stop | Retire | Destroy | SettleDebt
 Action = Claim | Reseat | RunnerAction | SweepVM | SweepRegistration | Images | Look
 
 

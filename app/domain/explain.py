@@ -132,6 +132,8 @@ def _doing(runner: Runner, now: datetime) -> str:
         return f"{runner.state}, held for debugging until {runner.held_until:%H:%M:%S} UTC"
     if runner.purpose is Purpose.PULL:
         return f"has {runner.spec.image} fetched, for {_ago(now - runner.created_at)}"
+    if runner.purpose is Purpose.GOLDEN:
+        return f"makes a golden of pool {runner.pool}, for {_ago(now - runner.created_at)}"
     if runner.purpose is Purpose.BASE:
         return f"prepares the base of {runner.spec.image}, for {_ago(now - runner.created_at)}"
     return f"{runner.state} for {_ago(now - runner.since)}"

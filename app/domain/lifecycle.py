@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.domain import preparation, pulls
+from app.domain import goldens, preparation, pulls
 from app.domain.actions import (
     Action,
     Boot,
@@ -20,6 +20,7 @@ from app.domain.actions import (
     Hold,
     LookAtGuest,
     MakeBase,
+    MakeGolden,
     Mint,
     Note,
     Retire,
@@ -54,7 +55,7 @@ class Case:
     world: World
     now: datetime
     unit: Unit | None = None
-    pressed: bool = False  # a job that this runner cannot serve waits for a slot
+    pressed: bool = False  # a job that this runner cannot serve waits for a slot that it may have to give
     kept: bool = False  # warm, for the next job of its pool
     leaving: str | None = None  # why it goes although nothing is wrong with it
     asking: Target | None = None  # where GitHub may be asked for the runner that it expects
@@ -148,6 +149,8 @@ def _review_coming(case: Case) -> Action | None:
             return _review_preparation(case)
         case Purpose.PULL:
             return _review_pull(case)
+        case Purpose.GOLDEN:
+            return _review_golden(case)
 
 
 def _review_launch(case: Case) -> Action | None:
@@ -179,6 +182,23 @@ def _review_preparation(case: Case) -> Action | None:
     return Stop(runner=runner, reason="interrupted")
 
 
+def _review_golden(case: Case) -> Action | None:
+    runner = case.runner
+    unwanted = "stopped_by_operator" if runner.stop else "draining" if case.world.draining else None
+    if unwanted is None and not goldens.is_wanted(runner.spec, case.world):
+        unwanted = "pool_changed"
+    if unwanted or case.pressed:
+        return Stop(runner=runner, reason=unwanted or "yielded")
+    if f"boot:{runner.name}" in case.world.in_hand:
+        return None  # it keeps its own time limits
+    # Whoever was making it is gone, and half a golden is none.
+    return (
+        MakeGolden(runner)
+        if runner.state is RunnerState.CLAIMED
+        else Stop(runner=runner, reason="interrupted")
+    )
+
+
 def _why_no_preparation(case: Case) -> str | None:
     spec = case.runner.spec
     if case.runner.stop:
@@ -187,8 +207,7 @@ def _why_no_preparation(case: Case) -> str | None:
         return "draining"
     if not preparation.is_wanted(spec, case.world):
         return "pool_changed"
-    due = preparation.need(spec.image, case.world, case.now)
-    return "yielded" if case.pressed and not (due and due.urgent) else None
+    return "yielded" if case.pressed else None
 
 
 def _review_pull(case: Case) -> Action | None:
@@ -377,6 +396,14 @@ def side_check(case: Case) -> Action | None:
     if case.now < unit.head.received_at + SETTLED or is_verified(unit, runner):
         return None
     return CheckJob(unit.head.id)
+
+
+def gives_way(runner: Runner, world: World, now: datetime) -> bool:
+    """Whether what is made in its VM is begun anew later rather than that a job waits for the slot."""
+    if runner.purpose is Purpose.BASE:
+        due = preparation.need(runner.spec.image, world, now)
+        return due is None or not due.urgent
+    return runner.purpose is Purpose.GOLDEN  # a pull goes on: half an image is none
 
 
 def needs_unit(runner: Runner) -> bool:

@@ -85,7 +85,17 @@ class Line:
 
     def take_new(self, launchable: frozenset[str]) -> Unit | None:
         """Take the unit that the next free slot should serve, from the pools that may launch now."""
-        fitting = [
+        unit = self._take(self._new(launchable))
+        if unit is not None:
+            self._of_pool[unit.pool.name] += 1
+        return unit
+
+    def wants_a_slot(self, launchable: frozenset[str]) -> bool:
+        """Whether a job waits for nothing but a slot, of the pools that may launch now."""
+        return bool(self._new(launchable))
+
+    def _new(self, launchable: frozenset[str]) -> list[int]:
+        return [
             g
             for g, (pool, _, _) in enumerate(self._groups)
             if pool.name in launchable
@@ -93,20 +103,13 @@ class Line:
             and self._may_mint(g)
             and (pool.max_runners is None or self._of_pool[pool.name] < pool.max_runners)
         ]
-        unit = self._take(fitting)
-        if unit is not None:
-            self._of_pool[unit.pool.name] += 1
-        return unit
 
     def someone_else_waits(self, runner: Runner, launchable: frozenset[str]) -> bool:
         """Whether a job that *runner* cannot serve, but a new one could, still waits for a slot."""
         return bool(launchable) and any(
             self._left(g)
             and pool.name in launchable
-            and not (
-                runner.serves_jobs
-                and (pool.name, found.target) == (runner.pool, runner.target or found.target)
-            )
+            and (pool.name, found.target) != (runner.pool, runner.target or found.target)
             for g, (pool, _, found) in enumerate(self._groups)
         )
 

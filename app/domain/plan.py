@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from app.domain import images, preparation, pulls, warm
+from app.domain import goldens, images, preparation, pulls, warm
 from app.domain.actions import Action, CheckJob, Claim, Mint, Reseat
-from app.domain.lifecycle import Case, needs_unit, review, side_check
+from app.domain.lifecycle import Case, gives_way, needs_unit, review, side_check
 from app.domain.line import Line, Unit
 from app.domain.looks import LATE_ARRIVAL, asking_at, due
 from app.domain.places import Room, reseated
@@ -48,13 +48,15 @@ def plan(world: World, *, now: datetime) -> list[Action]:
     idle = line.is_served and not any(pool.min_ready for pool in world.pools)
     pools = frozenset[str]() if idle else launchable(world, now)
     base = _due(world, asking, now)
-    claims = [*_claims(world, line, room, pools, base), *_pulls(world, room, now)]
+    claims = _claims(world, line, room, pools, base) or _golden(world, room, now)
+    claims += _pulls(world, room, now)
     wanting = frozenset(name for name in pools if _slot_for(name, world, room) is None)
-    pressed = {runner.name for runner in world.runners if line.someone_else_waits(runner, wanting)}
+    pressed = _pressed(world, line, wanting, now)
     spares = Spares.of(world, units, now)
     kept = [] if claims else warm.claims(world, spares, room, pools)
     leaving = warm.renewed(world, spares, {claim.pool for claim in kept}, pools) if not claims else {}
-    leaving |= warm.yielding(world, line, room, spares, wanting, base)
+    making = [runner for runner in world.live if not runner.serves_jobs and runner.name in pressed]
+    leaving |= warm.yielding(world, line, room, spares, wanting, base, making)
     cases = [
         Case(
             runner=runner,
@@ -76,10 +78,25 @@ def plan(world: World, *, now: datetime) -> list[Action]:
         *kept,
         *sweep(world),
         *images.to_do(world, now),
+        *goldens.to_drop(world),
         *checks,
         *due(world, line, now),
     ]
     return _paced(_startable(actions, world), world)
+
+
+def _pressed(world: World, line: Line, wanting: frozenset[str], now: datetime) -> frozenset[str]:
+    """Return the runners whose slot a job could use that they cannot serve; *wanting* are pools that have none for it."""
+    waits = line.wants_a_slot(wanting)
+    return frozenset(
+        runner.name
+        for runner in world.runners
+        if (
+            line.someone_else_waits(runner, wanting)
+            if runner.serves_jobs
+            else waits and gives_way(runner, world, now)
+        )
+    )
 
 
 def _paced(actions: list[Action], world: World) -> list[Action]:
@@ -143,6 +160,16 @@ def _claims(
         return launches
     room.take(slot, due.pool)  # a slot that no job can use, or that the base needs first
     return [claim, *(_launches(world, line, room, pools) if due.urgent else [])]
+
+
+def _golden(world: World, room: Room, now: datetime) -> list[Action]:
+    """Return the claim of a slot in which a golden is made, while no job and no base wants one."""
+    due = goldens.next_one(world, now)
+    slot = room.slot_for(due.pool) if due else None
+    if due is None or slot is None or hold_up(world, now) or pool_hold_up(due.pool, world, now):
+        return []
+    room.take(slot, due.pool)
+    return [Claim(slot, due.pool.name, f"a golden is made: {due.reason}", Purpose.GOLDEN)]
 
 
 def _pulls(world: World, room: Room, now: datetime) -> list[Action]:

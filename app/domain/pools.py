@@ -18,7 +18,8 @@ ARCHITECTURES = {"arm64": "ARM64", "amd64": "X64"}
 MAX_NAME = 63  # tart has no rule of its own; docs/contracts/tart.md §7.4
 MAX_POOL_NAME = MAX_NAME - 20 - 1 - 1 - 8  # host name, two dashes, random part
 BASE = "base"  # where the pool stands, in the names of VMs that are no pool's
-RESERVED_POOL_NAMES = frozenset({BASE, "golden"})
+GOLDEN = "golden"
+RESERVED_POOL_NAMES = frozenset({BASE, GOLDEN})
 TOKEN_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # noqa: S105  # base32, lower case
 TOKEN_LENGTH = 8
 MACOS_VM = "macos-vm"  # what a running macOS guest takes of its host's room: Apple allows two on a Mac
@@ -37,6 +38,13 @@ class Forks(StrEnum):
 
     ALLOW = "allow"
     DENY = "deny"
+
+
+class Start(StrEnum):
+    """How the VMs of a pool come up."""
+
+    COLD = "cold"  # a clone of a base is booted
+    SNAPSHOT = "snapshot"  # a clone of a suspended VM, a *golden*, is resumed
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,7 @@ class Pool:
     max_per_repository: int | None = None
     priority: int = 0
     min_ready: int = field(default=0, compare=False)  # how many there are says nothing about each of them
+    start: Start = Start.COLD
     network: str = "softnet"
     network_allow: tuple[str, ...] = ()
     network_block: tuple[str, ...] = ()
@@ -111,6 +120,13 @@ class Pool:
         """What a host must be to get its VMs."""
         labels = {f"label:{name}": value for name, value in self.kind.labels}
         return {"arch": self.kind.arch, "runtime": self.kind.runtime} | labels
+
+    @property
+    def shape(self) -> str:
+        """All of it that a suspended VM must have been made with: its hardware and disk, and where its runner lies."""
+        hardware = f"{self.cpu} {self.memory_mib} {self.disk_gb}"
+        network = f"{self.network} {','.join(self.network_allow)} {','.join(self.network_block)}"
+        return f"{hardware} {network} {self.disk_options} {self.runner_dir}"
 
     @property
     def effective_scope(self) -> Scope:
@@ -183,10 +199,9 @@ class Names:
     def is_runner(self, name: str) -> bool:
         """Whether *name* is a runner's (or its VM's, or its registration's) of this host.
 
-        So is that of a VM in which a base is prepared; a base itself has another.
+        So is that of a VM in which a base is prepared or a golden is made; these themselves have others.
         """
-        match = _pattern(self.host).fullmatch(name)
-        return match is not None and (match["pool"] == BASE or match["pool"] not in RESERVED_POOL_NAMES)
+        return _pattern(self.host).fullmatch(name) is not None
 
     def base(self, digest: str) -> str:
         """Return the name of the local base made from the image with *digest* (12 hex digits of it)."""
@@ -195,6 +210,14 @@ class Names:
     def prepared(self, digest: str, mark: str) -> str:
         """Return the name of a base prepared from the image with *digest*; *mark* tells it from all others (12 hex digits)."""
         return f"{self.base(digest)}-{mark}"
+
+    def golden(self, mark: str) -> str:
+        """Return the name of the golden that *mark* tells from all others (12 hex digits)."""
+        return f"{self.host}-{GOLDEN}-{mark}"
+
+    def is_golden(self, name: str) -> bool:
+        """Whether *name* is that of a golden of this host."""
+        return re.fullmatch(rf"{re.escape(self.host)}-{GOLDEN}-[0-9a-f]{{12}}", name) is not None
 
     def is_base(self, name: str) -> bool:
         """Whether *name* is that of a local base of this host, prepared or as the image is."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from app.domain.pools import Pool, Target
+from app.domain.pools import Pool, Start, Target
 
 
 class RunnerState(StrEnum):
@@ -98,6 +98,7 @@ class Purpose(StrEnum):
 
     JOBS = "jobs"
     PULL = "pull"  # having a host of a fleet fetch an image, in a VM that runs no job either
+    GOLDEN = "golden"  # making a suspended VM whose clones launches resume: as BASE, no runner ever
     BASE = "base"  # preparing the base that launches from an image clone: never registered, supply of no job
 
 
@@ -143,6 +144,7 @@ class Runner:
     minted_at: datetime | None = None  # GitHub gave the JIT config
     delivered_at: datetime | None = None  # the guest confirmed it
     listening_at: datetime | None = None  # the runner's own output said that it waits for a job
+    start: Start = Start.COLD  # how its VM came up
 
     @property
     def pool(self) -> str:

@@ -9,7 +9,7 @@ is room for it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -137,15 +137,21 @@ def renewed(
 
 
 def yielding(
-    world: World, line: Line, room: Room, spares: Spares, wanting: frozenset[str], due: Need | None
+    world: World,
+    line: Line,
+    room: Room,
+    spares: Spares,
+    wanting: frozenset[str],
+    due: Need | None,
+    making: Collection[Runner],
 ) -> dict[str, str]:
     """Return the spares whose slots are wanted, and why each goes: by jobs that wait, else by a base that is *due*.
 
-    *wanting* are the pools that may launch and have no slot. What is being removed makes room, too. Takes the jobs out
-    of *line*, and what they will get out of *room*.
+    *wanting* are the pools that may launch and have no slot. What is being removed makes room, too, and so do those in
+    *making*, which yield before any spare does. Takes the jobs out of *line*, and what they will get out of *room*.
     """
     for runner in world.live:
-        if runner.state is RunnerState.STOPPING:
+        if runner.state is RunnerState.STOPPING or runner in making:
             room.give_back(runner.slot, runner.spec)
     givers, going = spares.givers(), dict[str, str]()
 

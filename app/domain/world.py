@@ -69,6 +69,22 @@ class HostState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """A suspended VM, made for one pool; each of its launches resumes a clone of one that no other VM is a clone of."""
+
+    name: str
+    pool: str  # empty: one that nobody knows, whatever it was made for
+    at: datetime  # when it was suspended
+    source: str  # the local VM that it was cloned from
+    digest: str  # of the image behind that; see HostLook.digests
+    shape: str  # of its pool
+    system: str  # what it was made by and on; see HostLook.system
+    size_gb: float = (
+        0.0  # with what its guest had in memory; disk that its source and its clones have too counts in full
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """One machine that runs VMs."""
 
@@ -103,6 +119,8 @@ class HostLook:
         frozenset()
     )  # those that can be cloned at once; None: hosts fetch their own
     bases: tuple[Base, ...] = ()  # one for each image that has it
+    goldens: tuple[Golden, ...] = ()
+    system: str = ""  # what goldens are made by and on: only there they can be resumed
     # By image that can be cloned: its digest, or what is another whenever a local VM was rebuilt, or ran.
     digests: Mapping[str, str] = field(default_factory=dict)
 
@@ -188,7 +206,8 @@ class Demand:
 class Cooldown:
     """Failures of one kind in one scope, and when the next try may be made."""
 
-    scope: str  # "host", "pool:NAME", "class:POOL:TARGET", "image:IMAGE", "refresh:IMAGE", "prepare:IMAGE"
+    scope: str  # "host", "pool:NAME", "class:POOL:TARGET", "image:IMAGE", "refresh:IMAGE", "prepare:IMAGE",
+    # "golden:POOL"
     reason: str  # a short code
     detail: str  # one sentence for people
     failures: int

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from app.domain.pools import Pool
+from app.domain.pools import Pool, Start
 from app.forecast.history import History, history
-from app.forecast.outcome import Goal, Outcome, Setup, Start
+from app.forecast.outcome import Goal, Outcome, Setup
 from app.forecast.replay import replay
 from app.forecast.search import Found, smallest
 from app.forecast.sources import Read
@@ -44,7 +44,7 @@ class Answer:
 def answer(question: Question, read: Read, pools: Sequence[Pool]) -> Answer:
     """Replay what was read."""
     past = history(read.jobs, pools)
-    timings, of_ours = measured(Timings(), read.jobs, read.ways)
+    timings, of_ours = measured(Timings(), read.jobs, read.ways, read.resumed)
     timings = replace(timings, **question.given)
     goal = question.goal
     known: dict[Setup, Outcome] = {}

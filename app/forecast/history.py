@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from app.domain.jobs import Job, JobStatus
-from app.domain.pools import Pool, pool_for
+from app.domain.pools import Pool, Start, pool_for
 
 USUAL = ("self-hosted", "macOS", "ARM64")
 SKIPPED = "skipped"  # its `if` was false: it never waited for a runner
@@ -41,7 +41,8 @@ class History:
 
 def history(jobs: Iterable[Job], pools: Sequence[Pool]) -> History:
     """Return what of *jobs* is replayed through *pools*."""
-    pools = [replace(pool, prepare=False, prepare_script=None) for pool in pools]  # their bases are made
+    # Their bases and goldens are made.
+    pools = [replace(pool, prepare=False, prepare_script=None, start=Start.COLD) for pool in pools]
     found: list[PastJob] = []
     unfinished = of_no_pool = 0
     for job in sorted(jobs, key=lambda job: (job.queued_at, job.id)):

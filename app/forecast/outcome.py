@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from math import ceil
 
+from app.domain.pools import Start
+
 SHARES = (0.5, 0.9, 0.95, 0.99)
-
-
-class Start(StrEnum):
-    """How VMs start: docs/design.md."""
-
-    COLD = "cold"  # they boot
-    SNAPSHOT = "snapshot"  # a booted one is resumed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ class Read:
     jobs: list[Job]
     said: str
     ways: dict[str, Way] = field(default_factory=dict)  # of runners of ours
+    resumed: frozenset[str] = frozenset()  # of these, whose VM did not boot
 
 
 async def own(state_dir: Path, since: datetime) -> Read:
@@ -45,7 +46,7 @@ async def own(state_dir: Path, since: datetime) -> Read:
         raise Unreadable(msg)
     database = Database(open_to_read(path), inline=True)
     try:
-        jobs, ways = await Reader(database).past(since=since, runners=MEASURED)
+        jobs, ways, resumed = await Reader(database).past(since=since, runners=MEASURED)
     except SQLAlchemyError as error:
         msg = (
             f"{path} cannot be read: {trouble_of(error) or DAMAGED}; where it was written by another version, start "
@@ -54,9 +55,8 @@ async def own(state_dir: Path, since: datetime) -> Read:
         raise Unreadable(msg) from error
     finally:
         database.close()
-    return Read(
-        jobs=jobs, said=f"{len(jobs):,} jobs of {path} that ended since {since:%Y-%m-%d}", ways={**ways}
-    )
+    said = f"{len(jobs):,} jobs of {path} that ended since {since:%Y-%m-%d}"
+    return Read(jobs=jobs, said=said, ways={**ways}, resumed=resumed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,14 +6,15 @@ registering 0.7 s, and a job starts some 2 s after its runner is online. What is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from statistics import median
 
 from app.domain.jobs import Job
+from app.domain.pools import Start
 from app.domain.runners import RunnerState
-from app.forecast.outcome import Setup, Start
+from app.forecast.outcome import Setup
 
 FEW = 5  # fewer are no measurement
 Way = Mapping[RunnerState, datetime]  # when a runner entered each of its states
@@ -44,17 +45,17 @@ NAMES = tuple(field.name for field in fields(Timings))
 
 
 def measured(
-    timings: Timings, jobs: Iterable[Job], ways: Mapping[str, Way]
+    timings: Timings, jobs: Iterable[Job], ways: Mapping[str, Way], resumed: Container[str] = ()
 ) -> tuple[Timings, frozenset[str]]:
     """Return *timings* with what a history shows in place of it, and the names of what that is.
 
-    *ways* are runners by name. Registering is not told apart from what follows it: its length is taken as it is, unless
-    both together took less. GitHub's times are cut to whole seconds, which makes a start look earlier and an end later
-    by as much: what is missing before the job is taken off what comes after it.
+    *ways* are runners by name, of which those *resumed* did not boot. Registering is not told apart from what follows
+    it: its length is taken as it is, unless both together took less. GitHub's times are cut to whole seconds, which makes
+    a start look earlier and an end later by as much: what is missing before the job is taken off what comes after it.
     """
-    found: dict[str, list[timedelta]] = {"hear": [], "boot": [], "pick_up": [], "end": []}
-    for way in ways.values():
-        _note(found["boot"], way, RunnerState.BOOTING, RunnerState.READY)
+    found: dict[str, list[timedelta]] = {"hear": [], "boot": [], "resume": [], "pick_up": [], "end": []}
+    for name, way in ways.items():
+        _note(found["resume" if name in resumed else "boot"], way, RunnerState.BOOTING, RunnerState.READY)
     for job in jobs:
         if job.runner is None or job.runner not in ways:
             continue  # it ran on no runner of ours

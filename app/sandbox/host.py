@@ -7,15 +7,17 @@ simulations can hold thousands of VM lives, let any step fail, and run on virtua
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from app.domain.goldens import Origin, unfit
 from app.domain.images import is_remote
-from app.domain.pools import MACOS_VM, Names, Pool
-from app.domain.world import VM, Base, GuestLook, Host, HostLook, HostState, Made, VMState
+from app.domain.pools import MACOS_VM, Names, Pool, Start
+from app.domain.world import VM, Base, Golden, GuestLook, Host, HostLook, HostState, Made, VMState
 from app.ports import GuestFacts, JitConfig, Package, UnknownHost, VMError, VMTimeout
 
 HOST_LIMIT = 2
@@ -46,6 +48,9 @@ class HostFaults:
     make_base: list[VMError] = field(default_factory=list)
     fetch: list[VMError] = field(default_factory=list)
     drop_base: list[VMError] = field(default_factory=list)
+    make_golden: list[VMError] = field(default_factory=list)
+    drop_golden: list[VMError] = field(default_factory=list)
+    resume: list[VMError] = field(default_factory=list)  # of a clone of a golden, after which it boots
     start: list[VMError] = field(default_factory=list)
     deliver: list[VMError] = field(default_factory=list)
     deliver_lost: list[VMError] = field(default_factory=list)  # it arrived, and its answer did not
@@ -65,6 +70,10 @@ class ModelHost:
         self.asked_at: dict[str, datetime] = {}
         self.base_gb = 20.0
         self.made: dict[str, tuple[str, Made]] = {}  # by image: what it was, and what was done to it
+        self.goldens: dict[str, Golden] = {}
+        self.cloned: dict[str, str] = {}  # by VM: the golden that it is a clone of
+        self.system = "model"
+        self.resumes: Counter[str] = Counter()  # by golden
         self.bare: set[str] = set()  # images without a runner
         self.built: dict[str, int] = {}  # by local image: how often it was built anew
         self.prepare_seconds = 0.0
@@ -126,6 +135,8 @@ class ModelHost:
             free_disk_gb=self.free_disk_gb,
             images=None if self.fetches else frozenset(self.images),
             bases=(*self._bases(), *self._prepared()),
+            goldens=tuple(self.goldens.values()),
+            system=self.system,
             digests={image: self._digest(image) for image in self.images},
         )
 
@@ -213,6 +224,45 @@ class ModelHost:
                 self.images.discard(image)
                 del self.pulled[image]
 
+    async def make_golden(self, name: str, spec: Pool) -> None:
+        """Make a golden in a VM, which runs as a clone of it in the end."""
+        self._spend("make_golden")
+        origin = self._origin(spec)
+        vm = self._power_on(name)
+        await self._boot(name, spec)
+        await asyncio.sleep(self.prepare_seconds)
+        if self.vms.get(name) is not vm or vm.state is not VMState.RUNNING:
+            msg = f"{name} ended while a golden was made in it"
+            raise VMError(msg, reason=vm.ending or "vm_ended")
+        golden = Golden(
+            name=Names("mini").golden(hashlib.sha256(name.encode()).hexdigest()[:12]),
+            pool=spec.name,
+            at=self._clock(),
+            source=origin.source,
+            digest=origin.digest,
+            shape=spec.shape,
+            system=self.system,
+        )
+        self.goldens[golden.name], self.cloned[name] = golden, golden.name
+
+    async def drop_golden(self, name: str) -> None:
+        """Remove a golden."""
+        self._spend("drop_golden")
+        self.goldens.pop(name, None)
+
+    def _origin(self, spec: Pool) -> Origin:
+        made = self.made.get(spec.image) if spec.prepare else None
+        if made is not None:
+            base = next(base for base in self._prepared() if base.image == spec.image)
+            return Origin(source=base.name, digest=base.digest)
+        digest = self._digest(spec.image)
+        return Origin(source=_base(digest) if spec.image in self.pulled else spec.image, digest=digest)
+
+    def _free_golden(self, spec: Pool) -> Golden | None:
+        origin, taken = self._origin(spec), set(self.cloned.values())
+        fitting = (g for g in self.goldens.values() if unfit(g, spec, origin, self.system) is None)
+        return next((golden for golden in fitting if golden.name not in taken), None)
+
     def _bases(self) -> Iterator[Base]:
         for image, digests in self.pulled.items():
             for age, digest in enumerate(digests):
@@ -230,12 +280,16 @@ class ModelHost:
         del host
         self._spend("start")
         vm, cloned_at = self.vms.get(name), None
+        trouble: VMError | None = None
         if vm is None:
+            trouble = self._resume(name, spec)
             vm, cloned_at = self._power_on(name), self._clock()
         elif vm.state is not VMState.RUNNING:
             msg = f"{name} exists and does not run"
             raise VMError(msg, reason="interrupted")
-        await self._boot(name, spec)
+        resumed = name in self.cloned
+        if not resumed:
+            await self._boot(name, spec)
         if vm.state is not VMState.RUNNING:
             msg = f"{name} ended while booting"
             raise VMError(msg, reason=vm.ending or "vm_ended")
@@ -251,7 +305,21 @@ class ModelHost:
             host=self.name,
             source=self._source(spec),
             cloned_at=cloned_at,
+            start=Start.SNAPSHOT if resumed else Start.COLD,
+            trouble=trouble,
         )
+
+    def _resume(self, name: str, spec: Pool) -> VMError | None:
+        """Have VM *name* be a clone of a golden, where one is free, or return why it is none."""
+        golden = self._free_golden(spec)
+        if golden is None:
+            return None
+        if self.faults.resume:
+            del self.goldens[golden.name]
+            return self.faults.resume.pop(0)
+        self.cloned[name] = golden.name
+        self.resumes[golden.name] += 1
+        return None
 
     async def deliver(self, name: str, spec: Pool, jit: JitConfig) -> None:
         """Start the runner in a guest, once."""
@@ -303,6 +371,7 @@ class ModelHost:
         """Remove a VM; absent is success."""
         self._spend("delete")
         vm = self.vms.pop(name, None)
+        self.cloned.pop(name, None)
         if vm is not None and vm.state is VMState.RUNNING:
             vm.state = VMState.STOPPED
             self.lost(vm)

@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from app.domain.goldens import Origin
 from app.domain.pools import Names, Pool
 from app.domain.world import Base, Made, VMState
 from app.ports import Package, VMError, VMTimeout
@@ -62,6 +63,12 @@ class Bases:
         """Return the local VM that launches of *spec* clone; it stays while the caller holds ``changing``."""
         base = self._newest(spec)
         return base.name if base else self._images.source(spec.image)
+
+    def origin(self, spec: Pool) -> Origin:
+        """Return what launches of *spec* clone, and the digest of the image behind it. Raises VMError."""
+        base = self._newest(spec)
+        digest = base.digest if base else self._images.digest(spec.image)
+        return Origin(source=self.source(spec), digest=digest)
 
     def exactly(self, spec: Pool) -> str:
         """Return what launches of *spec* clone, as exactly as we know."""

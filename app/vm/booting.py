@@ -34,6 +34,11 @@ class Booting:
 
     async def clone(self, source: Callable[[], str], name: str, spec: Pool) -> None:
         """Clone what *source* names, once nothing can remove it any more, and set what the pool asks for."""
+        await self.copy(source, name)
+        await self._tart.configure(name, spec)
+
+    async def copy(self, source: Callable[[], str], name: str) -> None:
+        """Clone what *source* names, once nothing can remove it any more, and leave it as it is."""
         async with self._tart.changing:
             # tart would replace it without a word, even where it runs.
             if (self._vms / name).exists():
@@ -43,15 +48,25 @@ class Booting:
                 )
                 raise VMError(msg, reason="interrupted")
             await self._tart.clone(source(), name)
-        await self._tart.configure(name, spec)
 
-    def launch(self, name: str, spec: Pool, share: Path | None = None) -> Watched:
+    def launch(
+        self, name: str, spec: Pool, share: Path | None = None, *, suspendable: bool = False
+    ) -> Watched:
         """Start the process that is the VM; *share* is a directory that its guest may read."""
         log_file = self.run_log(name)
-        argv = self._tart.run_argv(name, spec, share)
+        argv = self._tart.run_argv(name, spec, share, suspendable=suspendable)
         with told_as_vm_error(f"cannot keep the output of {name} in {log_file.parent}"):
             log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             return self._watch.spawn(name, argv, env=self._tart.env, log=log_file)
+
+    def begin_log(self, name: str) -> None:
+        """Put the output of an earlier process of that name aside: how a VM ended is read from its last one's alone."""
+        log_file = self.run_log(name)
+        with (
+            told_as_vm_error(f"cannot keep the output of {name} in {log_file.parent}"),
+            suppress(FileNotFoundError),
+        ):
+            log_file.replace(log_file.with_name("run-before.log"))
 
     def running(self, name: str) -> Watched:
         """Return the process that is the VM. Raises VMError where it has ended."""

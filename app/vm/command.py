@@ -30,6 +30,7 @@ UNREADABLE = Cause(
     "the output of `tart list` cannot be read: is this version of tart supported? See `tart --version`",
     host_wide=True,
 )
+FLAGS = ("--no-graphics", "--no-audio", "--no-clipboard")  # of every VM
 MORE_PATH = ("/opt/homebrew/bin", "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
 
 # Not passed on: our own settings hold secrets, and tracing would export whole command lines.
@@ -106,16 +107,18 @@ class Tart:
         """Give a stopped VM a MAC address of its own: every copy of an OCI image carries the same one."""
         await self._do("set", name, "--random-mac", timeout=self.limits.quick)
 
-    def run_argv(self, name: str, spec: Pool, share: Path | None = None) -> list[str]:
+    def run_argv(
+        self, name: str, spec: Pool, share: Path | None = None, *, suspendable: bool = False
+    ) -> list[str]:
         """Return the command that is the VM while it lives; its guest may read what is in the directory *share*.
 
-        Only a VM that becomes a base has one. Any other is thrown away, and its disk need not outlive a power cut.
+        Only a VM that becomes a base has one. Any other is thrown away, and its disk need not outlive a power cut; that
+        of a golden is written out once it rests. What is resumed must have the very flags that it was suspended with.
         """
         shares = [f"--dir={SHARE}:{share}:ro"] if share else []
         disk = ["--root-disk-opts", spec.disk_options] if spec.disk_options and not share else []
-        return [
-            self.program, "run", "--no-graphics", "--no-audio", "--no-clipboard", *_network(spec), *disk, *shares, name,
-        ]  # fmt: skip
+        suspending = ["--suspendable"] if suspendable else []
+        return [self.program, "run", *FLAGS, *suspending, *_network(spec), *disk, *shares, name]
 
     def exec_argv(self, name: str, command: Sequence[str], *, stdin: bool = False) -> list[str]:
         """Return the command that runs *command* in the guest; flags must stand before the name."""
@@ -146,6 +149,14 @@ class Tart:
         if result.code not in {0, 2}:
             raise refusal("delete", result)
         return True
+
+    async def suspend(self, name: str) -> None:
+        """Ask a VM to suspend itself; whether it did is known once its process has ended."""
+        await self._do("suspend", name, timeout=self.limits.quick)
+
+    async def version(self) -> str:
+        """Return what tart calls its version."""
+        return (await self._do("--version", timeout=self.limits.quick)).out.strip()
 
     async def rename(self, name: str, new: str) -> None:
         """Give a stopped VM another name, which none has."""

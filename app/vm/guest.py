@@ -55,10 +55,11 @@ def setup_command(name: str, spec: Pool, now: datetime) -> tuple[str, ...]:
     return ("/bin/sh", "-s", "--", name, spec.runner_dir, str(int(now.timestamp())), stamp)
 
 
-def setup_input(spec: Pool, *, attended: bool = False) -> bytes:
+def setup_input(spec: Pool, *, attended: bool = False, seed: bytes = b"") -> bytes:
     """Return the script that prepares a guest, with the files it installs and the pool's rule for jobs.
 
-    *attended*: :func:`attend_script` runs there, and sees to the guest's end.
+    *attended*: :func:`attend_script` runs there, and sees to the guest's end. *seed*: random bytes for a guest that
+    was resumed, which has slept.
     """
     files = {name: (script(name), "0755") for name in INSTALLED}
     files["repositories"] = (_patterns(spec.repositories), "0644")
@@ -67,7 +68,8 @@ def setup_input(spec: Pool, *, attended: bool = False) -> bytes:
         files["attended"] = ("", "0644")
     blocks = [f"install_file {name} {mode} <<'{END}'\n{text}{END}\n" for name, (text, mode) in files.items()]
     # In braces, so that the shell has read all of it before the first command could eat the rest.
-    return "".join(["{\n", script("setup.sh"), *blocks, "finish\n}\n"]).encode("ascii")
+    waking = [f"seed={seed.hex()}\n", script("wake.sh")] if seed else []
+    return "".join(["{\n", script("setup.sh"), *waking, *blocks, "finish\n}\n"]).encode("ascii")
 
 
 def _patterns(repositories: Sequence[str]) -> str:

@@ -49,7 +49,10 @@ class Images:
         return found | {image: self._known[image].digests[0] for image in self._pulled(stopped)}
 
     def _stopped(self, vms: Iterable[Listed]) -> set[str]:
-        return {vm.name for vm in vms if vm.state is VMState.STOPPED and not self._names.is_runner(vm.name)}
+        stopped = {vm.name for vm in vms if vm.state is VMState.STOPPED}
+        return {
+            name for name in stopped if not self._names.is_runner(name) and not self._names.is_golden(name)
+        }
 
     def _pulled(self, stopped: set[str]) -> set[str]:
         return {image for image, known in self._known.items() if self._base(known.digests[0]) in stopped}

@@ -23,6 +23,10 @@ class Limits:
     script: float = 3600.0  # the operator's own
     finish: float = 300.0  # the runner's warm-up, and tidying
     shut_down: float = 120.0  # from within; macOS asks its programs first
+    settle: float = 30.0  # for what a guest does after its boot, before it is suspended
+    suspend: float = 120.0  # its memory is written to the disk
+    restore: float = 60.0  # and read again
+    resumed: float = 20.0  # until a guest that was resumed answers; it need not start anything
     break_off: float = 1.0  # for a VM's end to be known after its guest has broken off
     stop: int = 5  # for tart to end a VM, then it kills
     lost: float = 30.0  # until a process that does not stop is killed; twice that, and it is given up for now

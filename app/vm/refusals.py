@@ -83,6 +83,8 @@ FAILED = {
     "set": Cause("set_failed", "look at the pool's cpu, memory_mib and disk_gb"),
     "stop": Cause("stop_failed", "its process is ended without tart"),
     "delete": Cause("delete_failed", "it is tried again: look at the VM's directory below TART_HOME/vms"),
+    "suspend": Cause("suspend_failed", "look at the log of the VM's process, and at `tart --version`"),
+    "--version": Cause("version_unknown", "try `tart --version` by hand", host_wide=True),
     "rename": Cause("rename_failed", "look at TART_HOME/vms: what is there, and may we change it"),
     "pull": Cause("pull_failed", "look at the network and the registry; it is tried again"),
     "fqn": Cause("fqn_failed", "pull the image by hand: `tart pull IMAGE`"),
@@ -102,6 +104,8 @@ LATE = {
     "delete": Cause(
         "delete_timeout", "it is tried again: look at the load of the Mac and the disk of TART_HOME"
     ),
+    "suspend": Cause("suspend_timeout", "look at the load of the Mac and the disk of TART_HOME"),
+    "--version": Cause("version_unknown", "try `tart --version` by hand", host_wide=True),
     "rename": Cause(
         "rename_timeout", "look at the load of the Mac and the disk of TART_HOME", host_wide=True
     ),

@@ -17,6 +17,9 @@ TAIL = 65536  # bytes from the end of the log that are read
 HEAD = 65536  # bytes from the beginning of a runner's output; its listener says little before a job
 STARTED = re.compile(rb"^[0-9TZ:. -]{10,40}: Running job: ", re.MULTILINE)  # of the runner's listener
 TURNED_AWAY = b"cidermill: run.sh ended with 7"  # of scripts/supervise.sh
+RESUMED = "resuming VM..."
+MAC_TAKEN = "Resetting VM to assign a new MAC address"
+SUSPENDED = "snapshot created successfully"
 NOISE = "Failed to perform garbage collection"  # printed by commands that succeed all the same
 OURS = "[cidermill] "  # begins a line that we added
 LONGEST = 10_000_000  # bytes; tart prints a line or two, so what is longer is noise
@@ -85,9 +88,21 @@ CAUSES: tuple[tuple[str, Cause], ...] = (
             "the image needs a newer macOS on this host: upgrade the Mac, or use another image",
         ),
     ),
+    ("No space left on device", DISK_FULL),
+    (
+        "Failed to suspend the VM",
+        Cause(
+            "suspend_failed",
+            'this Mac cannot suspend such a VM, which takes macOS 15: upgrade, or leave start = "snapshot" out',
+        ),
+    ),
     (
         "failed to restore",
-        Cause("restore_failed", "the VM's snapshot could not be restored: build the image again"),
+        Cause(
+            "restore_failed",
+            "macOS could not restore the suspended VM: it is removed and another one is made; if that comes again, "
+            'leave start = "snapshot" out',
+        ),
     ),
     (
         "VZErrorDomain Code=1 ",
@@ -105,7 +120,6 @@ CAUSES: tuple[tuple[str, Cause], ...] = (
             host_wide=True,
         ),
     ),
-    ("No space left on device", DISK_FULL),
     (
         "is already running!",
         Cause("double_start", "another process runs a VM of this name: find it with `pgrep -fl 'tart run'`"),
@@ -114,7 +128,7 @@ CAUSES: tuple[tuple[str, Cause], ...] = (
         "does not exist",
         Cause("vm_vanished", "someone deleted the VM while it was made: nothing to mend"),
     ),
-    ("snapshot created successfully", Cause("suspended", "someone suspended the VM: it is removed")),
+    (SUSPENDED, Cause("suspended", "someone suspended the VM: it is removed")),
     (
         "guest has stopped the virtual machine",
         Cause("guest_powered_off", "the guest powered itself off: look at what the image does at its start"),
@@ -132,6 +146,14 @@ CAUSES: tuple[tuple[str, Cause], ...] = (
         ),
     ),
 )
+
+
+def says(log: Path, text: str) -> bool:
+    """Whether the VM's process has printed *text*."""
+    try:
+        return text in log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 def cause_of(log: Path) -> Cause:

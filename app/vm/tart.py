@@ -8,15 +8,17 @@ Each VM is one ``tart run`` process that outlives us and is found again by name 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import structlog
 
-from app.domain.pools import MACOS_VM, Names, Pool
-from app.domain.world import VM, GuestLook, Host, HostLook, VMState
+from app.domain.pools import MACOS_VM, Names, Pool, Start
+from app.domain.world import VM, Golden, GuestLook, Host, HostLook, VMState
 from app.ports import GuestFacts, JitConfig, Package, UnknownHost, VMError
 from app.vm import guest
 from app.vm.bases import Bases
@@ -24,6 +26,7 @@ from app.vm.booting import Booting, boot_timeout
 from app.vm.causes import GUEST_SILENT
 from app.vm.command import Listed, Tart
 from app.vm.follow import Follower
+from app.vm.goldens import Goldens
 from app.vm.images import Images
 from app.vm.locks import owner_of
 from app.vm.removal import Removal
@@ -33,7 +36,9 @@ from app.vm.watch import Watch, Watched
 
 log = structlog.get_logger(__name__)
 
+SEED = 256  # bytes of randomness for a guest that has slept
 APPLE_LIMIT = 2  # running macOS guests on one Mac
+LOGS = ("run-before.log", "run.log", "runner.log")
 NEEDED = ("config.json", "disk.img", "nvram.bin")  # without one of them tart does not list a VM
 
 
@@ -61,6 +66,8 @@ class TartBackend:
         self._follower = Follower(clock)
         self._booting = Booting(tart, self._watch, self._runners)
         self._bases = Bases(tart, names, state_dir, self._images, self._booting, self._follower, clock)
+        self._goldens = Goldens(tart, names, state_dir, self._bases, self._booting, clock)
+        self._resuming: set[str] = set()  # whose end is ours to mend
         self._about: dict[str, list[str]] = {}
 
     async def look(self) -> HostLook:
@@ -82,6 +89,8 @@ class TartBackend:
             free_disk_gb=free / 1e9,
             images=self._images.clonable(listed),
             bases=self._bases.listed(listed, at),
+            goldens=self._goldens.listed(listed),
+            system=await self._goldens.system(),
             digests=self._images.digests(listed),
         )
 
@@ -128,9 +137,62 @@ class TartBackend:
         if not await self._bases.drop(name, in_use):
             await self._images.drop(name, in_use)
 
+    async def make_golden(self, name: str, spec: Pool) -> None:
+        """Make a golden of a pool."""
+        await self._goldens.make(name, spec)
+
+    async def drop_golden(self, name: str) -> None:
+        """Remove a golden."""
+        await self._goldens.drop(name)
+
     async def start(self, name: str, spec: Pool, *, host: str = "") -> GuestFacts:
-        """Boot a fresh VM, or go on waiting for one of that name that runs."""
+        """Resume a clone of a golden, boot a fresh VM, or go on waiting for one of that name that runs."""
         del host
+        golden = None if self._watch.find(name) else await self._goldens.free(spec)
+        if golden is None:
+            return await self._start_cold(name, spec)
+        self._resuming.add(name)
+        try:
+            return await self._resume(golden, name, spec)
+        except VMError as error:
+            if error.host_wide:
+                raise  # a boot would meet it as well
+            log.warning(
+                "resume_failed", runner=name, golden=golden.name, reason=error.reason, detail=str(error)
+            )
+            self._goldens.give_up(golden)
+            await self._removal.remove(name)
+            self._booting.begin_log(name)
+            trouble = error
+        finally:
+            self._resuming.discard(name)
+        return replace(await self._start_cold(name, spec), trouble=trouble)
+
+    async def _resume(self, golden: Golden, name: str, spec: Pool) -> GuestFacts:
+        now = asyncio.get_running_loop().time
+        began = now()
+        image, source = self._bases.exactly(spec), self._bases.present(spec)
+        await self._goldens.clone(golden, name)
+        cloned_at = self._clock()
+        process = await self._goldens.resume(name, spec)
+        if not self._goldens.was_resumed(name):  # it boots: a VM that we do not know has its MAC address
+            return replace(await self._start_cold(name, spec), source=source, cloned_at=cloned_at)
+        await self._goldens.until_it_answers(name, process)
+        answered = now()
+        version = await self._booting.while_it_lives(name, process, self._set_up(name, spec, process))
+        self._about[name] = [
+            f"VM {name}, a clone of {golden.name}, which booted from {image} and was suspended before any job",
+            f"resumed in {answered - began:.1f} s",
+        ]
+        return GuestFacts(
+            image=image,
+            runner_version=version,
+            source=source,
+            cloned_at=cloned_at,
+            start=Start.SNAPSHOT,
+        )
+
+    async def _start_cold(self, name: str, spec: Pool) -> GuestFacts:
         stage = "clone"
         troubles: list[VMError] = []
         now = asyncio.get_running_loop().time
@@ -158,13 +220,21 @@ class TartBackend:
             f"VM {name}, a fresh clone of {image}",
             f"cloned in {cloned - began:.1f} s, booted in {booted - cloned:.1f} s",
         ]
-        return GuestFacts(image=image, runner_version=version, source=source, cloned_at=cloned_at)
+        resumed = self._goldens.was_resumed(name)  # by an earlier process of ours
+        return GuestFacts(
+            image=image,
+            runner_version=version,
+            source=source,
+            cloned_at=cloned_at,
+            start=Start.SNAPSHOT if resumed else Start.COLD,
+        )
 
     async def _set_up(self, name: str, spec: Pool, process: Watched) -> str | None:
         command = guest.setup_command(name, spec, self._clock())
+        seed = os.urandom(SEED) if self._goldens.was_resumed(name) else b""
         try:
             result = await self._tart.exec(
-                name, command, timeout=self._limits.set_up, stdin=guest.setup_input(spec)
+                name, command, timeout=self._limits.set_up, stdin=guest.setup_input(spec, seed=seed)
             )
             return guest.runner_version(result.out, spec)
         except VMError as error:
@@ -224,7 +294,7 @@ class TartBackend:
     def logs(self, name: str) -> tuple[Path, ...]:
         """Return the kept output of the VM's process and of its runner."""
         folder = self._runners / name
-        return tuple(f for f in (folder / "run.log", folder / "runner.log") if f.is_file())
+        return tuple(folder / name for name in LOGS if (folder / name).is_file())
 
     def forget(self, before: datetime) -> None:
         """Remove the kept output of runners that said nothing since *before*."""
@@ -247,6 +317,8 @@ class TartBackend:
 
     def _ended(self, name: str) -> None:
         ending = self._ending(name)
+        if name in self._resuming:
+            return
         log.info("vm_ended", runner=name, cause=ending)
         self._tell(name, ending)
 

@@ -53,6 +53,7 @@ async def test_images_are_listed(pulled: Server) -> None:
         "pulling": False,
         "runner_versions": [],
         "asked_next": None,
+        "goldens": [],
         "held_up": None,
         "preparing": None,
         "due": None,

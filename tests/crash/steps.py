@@ -90,7 +90,9 @@ class MarkedTart(Tart):
 
     steps: Steps
 
-    def run_argv(self, name: str, spec: Pool, share: Path | None = None) -> list[str]:
+    def run_argv(
+        self, name: str, spec: Pool, share: Path | None = None, *, suspendable: bool = False
+    ) -> list[str]:
         """Return the command, which is started next."""
         self.steps.mark("tart.run", BEFORE)
-        return super().run_argv(name, spec, share)
+        return super().run_argv(name, spec, share, suspendable=suspendable)

@@ -12,7 +12,7 @@ from _pytest.mark import ParameterSet
 from app.doctor import mac, mac_checks
 from app.doctor.mac_checks import MacFacts
 from app.doctor.shell import Said
-from app.domain.pools import Pool
+from app.domain.pools import Pool, Start
 from tests.builders import a_pool
 from tests.doctor.seen import expect
 
@@ -43,6 +43,8 @@ GOOD = {
     "diskutil": out("diskutil.plist"),
     "sntp": out("sntp.txt"),
 }
+RESUMING = a_pool(network="softnet", start=Start.SNAPSHOT)
+SONOMA = Said(0, "14.7.1\n")
 NAT, SOFTNET = a_pool(network="nat"), a_pool(network="softnet")
 
 
@@ -107,6 +109,7 @@ TABLE = [
     row("apfs", "other", "HFS+", {"diskutil": out("diskutil-hfs.plist")}),
     row("apfs", "unknown", "no plist of diskutil", {"diskutil": Said(0, "no plist")}),
     row("apfs", "unknown", "a network volume", {"df": Said(0, "Filesystem\nmap auto_home 0 0\n")}),
+    row("snapshot-start", "old", "macOS 14", {"sw_vers": SONOMA}, pool=RESUMING),
     row("clock", "skewed", "seven seconds off", {"sntp": out("sntp-skewed.txt")}),
     row("clock", "far_off", "five minutes off", {"sntp": out("sntp-far-off.txt")}),
     row("clock", "unknown", "no answer of the time server", {"sntp": err("sntp-timeout.err")}),
@@ -130,6 +133,14 @@ async def test_a_good_mac_is_fine(tmp_path: Path) -> None:
     facts = await facts_of(tmp_path, {})
     for _, look in mac_checks.CHECKS:
         expect(look(facts), "ok")
+
+
+async def test_snapshots_need_no_more_than_macos_15(tmp_path: Path) -> None:
+    """A Mac that can is fine, and one that does not tell is unknown; without such a pool none of it matters."""
+    expect(mac_checks.snapshot_start(await facts_of(tmp_path, {}, pool=RESUMING)), "ok")
+    mute = await facts_of(tmp_path, {"sw_vers": MUTE}, pool=RESUMING)
+    expect(mac_checks.snapshot_start(mute), "unknown")
+    expect(mac_checks.snapshot_start(await facts_of(tmp_path, {"sw_vers": SONOMA})), "ok")
 
 
 async def test_softnet_has_addresses_of_its_own(tmp_path: Path) -> None:

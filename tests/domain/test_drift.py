@@ -7,15 +7,18 @@ from datetime import timedelta
 import pytest
 
 from app.domain.drift import FEWEST, KEPT, Launch, Launches
+from app.domain.pools import Start
 from tests.builders import NOW
 
 
-def launches(*spans: tuple[float, float], pool: str = "mac", to: Launches | None = None) -> Launches:
+def launches(
+    *spans: tuple[float, float], pool: str = "mac", start: Start = Start.COLD, to: Launches | None = None
+) -> Launches:
     """Return launches whose clone and boot took so many seconds."""
     found = to or Launches()
     for clone, boot in spans:
         cloned_at = NOW + timedelta(seconds=clone)
-        found.note(pool, Launch.of(NOW, cloned_at, cloned_at + timedelta(seconds=boot)))
+        found.note(pool, Launch.of(NOW, cloned_at, cloned_at + timedelta(seconds=boot), start))
     return found
 
 
@@ -57,3 +60,13 @@ def test_each_pool_for_itself() -> None:
     assert warning.startswith(
         "The clone of pool heavy takes 40.0 s, 400 times its usual 0.1 s: are tart's VMs on"
     )
+
+
+def test_boots_and_resumes_each_for_themselves() -> None:
+    """That a VM which boots takes longer than one that is resumed is no trouble; that a resume takes longer is."""
+    found = launches(*[(0.2, 3.0)] * 20, start=Start.SNAPSHOT)
+    launches(*[(0.1, 20.0)] * 3, to=found)
+    assert list(found.warnings()) == []
+    launches(*[(0.2, 15.0)] * 3, start=Start.SNAPSHOT, to=found)
+    (warning,) = found.warnings()
+    assert warning.startswith("The resume of pool mac takes 15.0 s, 5 times its usual 3.0 s: see what else")

@@ -77,7 +77,7 @@ def test_cap_per_repository_means_repository_scope() -> None:
         ("mini-base-abcdefgh", True),
         ("mini-base-abcdefabcdef", False),
         ("mini-base-abcdefabcdef-abcdefabcdef", False),
-        ("mini-golden-abcdefgh", False),
+        ("mini-golden-abcdefgh", True),
         ("mini2-mac-abcdefgh", False),
         ("mini-mac-abcdefgh-x", False),
         ("xmini-mac-abcdefgh", False),

@@ -99,7 +99,7 @@ async def test_on_virtual_time(tmp_path: Path, jobs: int) -> None:
                 left -= 1
             await site.pass_time(chance.uniform(10, 300))
         await site.until(site.is_drained, within=20_000)
-        past, ways = await Reader(site.database).past(
+        past, ways, _ = await Reader(site.database).past(
             since=datetime.min.replace(tzinfo=utcnow().tzinfo), runners=1000
         )
     assert_agreement(past, {**ways}, a_pool())

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from app.domain.jobs import Job
-from app.domain.pools import Pool, Scope
+from app.domain.pools import Pool, Scope, Start
 from app.forecast.history import history
-from app.forecast.outcome import Goal, Outcome, Setup, Start
+from app.forecast.outcome import Goal, Outcome, Setup
 from app.forecast.replay import replay
 from tests.builders import a_pool
 from tests.forecast.past import START, TIMES, WARM, a_past_job

@@ -137,3 +137,5 @@ def test_times_are_measured_where_there_are_enough() -> None:
         end=timedelta(seconds=9),
     )
     assert measured(Timings(), jobs[:1], ways | {"x": {}})[1] == {"boot"}
+    timings, found = measured(Timings(), jobs[:1], ways, resumed=set(ways))
+    assert (found, timings.resume, timings.boot) == ({"resume"}, timedelta(seconds=22), Timings().boot)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from app.domain.pools import Pool, Scope
+from app.domain.pools import Pool, Scope, Start
 from app.domain.runners import NotHoldable, StopRequest
 from app.sandbox.github_hooks import Chaos, Delivery
 from app.sandbox.github_values import Job
@@ -29,7 +29,7 @@ CALM_LIMIT = 3 * HOUR  # a slot with a silent guest is given up after job_timeou
 LATENCY = Latency(boot=(5.0, 30.0), verb=(0.02, 1.0))
 
 POOLS = (
-    a_pool(job_timeout=timedelta(minutes=40)),
+    a_pool(job_timeout=timedelta(minutes=40), start=Start.SNAPSHOT),
     a_pool(
         name="big",
         labels=("mac", "xl"),
@@ -70,6 +70,7 @@ STORM = Rates(
     boot_fails=0.05,
     boot_hangs=0.03,
     boot_dies=0.05,
+    resume_fails=0.1,
     silent=0.03,
     deliver_fails=0.04,
     deliver_lost=0.04,

@@ -19,7 +19,7 @@ from app.sandbox.host import ModelHost
 from tests.simulation.layers import Call
 
 NEVER = 1e6  # seconds
-BOOTS = ("start", "make_base")
+BOOTS = ("start", "make_base", "make_golden")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,7 @@ class Rates:
     boot_fails: float = 0.0
     boot_hangs: float = 0.0
     boot_dies: float = 0.0
+    resume_fails: float = 0.0  # of a clone of a golden, which boots then
     silent: float = 0.0  # guests that never answer a question
     deliver_fails: float = 0.0
     deliver_lost: float = 0.0  # it arrived, its answer did not
@@ -135,6 +136,8 @@ class Trouble:
 
     def _prepare_boot(self, name: str) -> None:
         seconds = self.rng.uniform(*self.latency.boot)
+        if self.host_model.goldens and self.strikes("resume_fails"):
+            self.host_model.faults.resume = [VMError(f"{name} is not restored", reason="restore_failed")]
         if self.strikes("boot_dies"):
             asyncio.get_running_loop().call_later(seconds / 2, self.crash, name)
         if self.strikes("silent"):

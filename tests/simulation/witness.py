@@ -37,6 +37,7 @@ GOOD_ENDS = frozenset(
         "idle_timeout",
         "surplus",
         "no_longer_needed",
+        "golden_made",
         "yielded",
         "image_changed",
         "aged",
@@ -78,7 +79,7 @@ class Witness:
     def host(self, verb: str, call: Call) -> Call:
         async def passed(*args: Any, **kwargs: Any) -> Any:
             match verb:
-                case "start" | "make_base":
+                case "start" | "make_base" | "make_golden":
                     self._starts(args[0])
                 case "deliver":
                     self._delivers(args[0], args[2])
@@ -104,6 +105,9 @@ class Witness:
         running = self._ours_running()
         if len(running) > self._site.slots:
             self.note(f"{len(running)} VMs run in {self._site.slots} slots: {running}")
+        for golden, count in Counter(self._site.host.cloned.values()).items():
+            if count > 1:
+                self.note(f"{count} VMs are clones of {golden}, with one MAC address")
 
     def _ours_running(self) -> list[str]:
         return [vm.name for vm in self._site.host.running if self._site.names.is_runner(vm.name)]

@@ -132,6 +132,17 @@ class OrchardBackend:
         msg = f"{name} is on no Mac that we may remove it from: remove it there, `tart delete`"
         raise VMError(msg, reason="images_are_the_workers")
 
+    async def make_golden(self, name: str, spec: Pool) -> None:
+        """Refuse: a VM is on one Mac alone suspended, and Orchard says not on which the next one will be."""
+        del spec
+        msg = f"{name} cannot be made: the Macs of the fleet boot every VM"
+        raise VMError(msg, reason="no_goldens")
+
+    async def drop_golden(self, name: str) -> None:
+        """Refuse: there are no goldens here."""
+        msg = f"{name} is on no Mac that we may remove it from: remove it there, `tart delete`"
+        raise VMError(msg, reason="no_goldens")
+
     async def start(self, name: str, spec: Pool, *, host: str = "") -> GuestFacts:
         """Have a VM made, or go on waiting for one of that name."""
         now = asyncio.get_running_loop().time
