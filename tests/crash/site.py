@@ -210,11 +210,19 @@ class Site:
         folder = self.place / "tart" / "vms"
         return sorted(vm.name for vm in folder.iterdir() if NAMES.is_runner(vm.name))
 
+    def goldens(self) -> dict[str, bool]:
+        """Return the goldens that are there, and whether launches know them."""
+        file = self.place / "state" / "goldens.json"
+        known = file.read_text(encoding="utf-8") if file.exists() else ""
+        folder = self.place / "tart" / "vms"
+        return {vm.name: f'"{vm.name}"' in known for vm in folder.iterdir() if NAMES.is_golden(vm.name)}
+
     def left(self) -> list[str]:
         """Return what is not over yet: jobs, VMs, registrations, rows."""
         open_jobs = (job for job in self.jobs if job.status != "completed" and job.run.verdict is None)
         left = [f"job {job.id} is {job.status} at GitHub" for job in open_jobs]
         left += [f"VM {name}" for name in self.vms()]
+        left += [f"golden {name}, which nobody knows" for name, known in self.goldens().items() if not known]
         listed = self.model.runners.registrations.values()
         left += [f"registration {runner.name}" for runner in listed if NAMES.is_runner(runner.name)]
         rows = self.rows(

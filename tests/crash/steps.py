@@ -12,7 +12,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from app.domain.pools import Pool
+from app.domain.pools import BASE, GOLDEN, Pool
 from app.vm.command import Tart
 from tests.simulation.layers import Call, Layer, Port
 
@@ -27,7 +27,8 @@ PARTS = {
 SAID = {
     "true": "true",
     "actions-runner.tar.gz": "install",
-    "-s -- ~/actions-runner": "finish",
+    "-s -- ~/actions-runner ": "finish",
+    "-s -- ~/actions-runner": "settle",
     "/bin/sh -s": "set-up",
     "deliver.sh": "deliver",
     "probe.sh": "probe",
@@ -75,11 +76,17 @@ def detail(verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         case "amend":
             return next(iter(kwargs))  # the others say when
         case "clone":
-            return "base" if "-base-" in args[1] else "runner"
+            return _what_is_cloned(*args)
         case "exec":
             words = " ".join(args[1])
             return next(name for text, name in SAID.items() if text in words)
     return ""
+
+
+def _what_is_cloned(source: str, name: str) -> str:
+    if f"-{GOLDEN}-" in source:
+        return "suspended"
+    return next((kind for kind in (BASE, GOLDEN) if f"-{kind}-" in name), "runner")
 
 
 class MarkedTart(Tart):

@@ -70,6 +70,7 @@ END = (
     "github.deregister",
     "store.amend deregistered",
 )
+GOLDEN = CONFIG + 'start = "snapshot"\nmax_runners = 1\n'
 NEVER_ALONE = frozenset({"vms.close"})  # only a process that is told to stop gets there
 
 
@@ -88,9 +89,14 @@ class Story:
     play: Play = nothing  # once it is ready, or dead
     config: str = CONFIG
     ends: str | None = "success"  # the job
+    goldens: int = 0  # that there are in the end
 
     def __str__(self) -> str:
         return self.name
+
+    def is_over(self, site: Site) -> bool:
+        """Whether all is done that begins by itself."""
+        return site.is_drained() and len(site.goldens()) == self.goldens
 
     @property
     def rows(self) -> list[str]:
@@ -117,6 +123,18 @@ async def publish(site: Site) -> None:
 async def take_the_runner_away(site: Site) -> None:
     """Have an image without a runner."""
     make_image(site.place / "tart", IMAGE, {})
+
+
+async def make_a_golden(site: Site) -> None:
+    """Have a golden, made by a process that is gone."""
+    await site.start()
+    await site.until(lambda: site.goldens() and site.is_drained())
+    await site.kill()
+
+
+async def fail_to_restore(site: Site) -> None:
+    faults.write(site.place / "tart", Fault("restore_fails", vm="crash-mac-*", count=1))
+    site.queue()
 
 
 async def leave_orphans(site: Site) -> None:
@@ -229,6 +247,55 @@ STORIES = (
         ),
         before=take_the_runner_away,
         play=one_job,
+    ),
+    Story(
+        name="a golden",
+        steps=(
+            "store.claim",
+            "store.advance booting",
+            "vms.make_golden",
+            "tart.version",
+            "tart.clone golden",
+            "tart.run",
+            "tart.exec settle",
+            "tart.suspend",
+            "tart.rename",
+            "tart.clone suspended",
+            "store.advance stopping",
+            "vms.delete",
+        ),
+        config=GOLDEN,
+        goldens=1,
+    ),
+    Story(
+        name="a launch from a golden",
+        steps=(
+            "vms.start",
+            "tart.clone suspended",
+            "tart.run",
+            "tart.exec set-up",
+            "store.advance ready",
+            "tart.exec deliver",
+        ),
+        before=make_a_golden,
+        play=one_job,
+        config=GOLDEN,
+        goldens=1,
+    ),
+    Story(
+        name="a golden that is not restored",
+        steps=(
+            "vms.start",
+            "tart.clone runner",
+            "store.advance ready",
+            "store.fail",
+            "vms.drop_golden",
+            "tart.delete",
+        ),
+        before=make_a_golden,
+        play=fail_to_restore,
+        config=GOLDEN,
+        goldens=1,
     ),
     Story(
         name="orphans",

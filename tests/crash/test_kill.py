@@ -23,13 +23,13 @@ async def play(site: Site, story: Story, at: str | None = None) -> None:
     await story.before(site)
     await site.start({"CRASH_AT": at} if at else {})
     await story.play(site)
-    await site.until(lambda: site.has_ended() or site.is_drained())
+    await site.until(lambda: site.has_ended() or story.is_over(site))
     if at is not None:
         with suppress(TimeoutError):  # what is drained is seen before the last step is over
             await site.until(site.has_ended, within=5.0)
         assert site.exit_code() == -signal.SIGKILL, f"the story is over, and {at} was never reached"
         await site.start()
-        await site.until(site.is_drained)
+        await site.until(lambda: story.is_over(site))
 
 
 async def problems(site: Site, story: Story) -> list[str]:
