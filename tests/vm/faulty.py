@@ -145,7 +145,7 @@ def a_spec(**changes: Any) -> Pool:
 async def refused(work: Coroutine[Any, Any, object] | asyncio.Task[Any], must: Must) -> str:
     """Await *work*, which must fail, in time, as *must* says, and return its sentence."""
     with pytest.raises(VMError) as failed:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await work
     assert (failed.value.reason, failed.value.host_wide) == (must.reason, must.host_wide), str(failed.value)
     assert must.mend in str(failed.value)
