@@ -1,7 +1,7 @@
-"""What a start takes beyond what the outside takes for it: from the webhook until the guest has the JIT config, cold and warm.
+"""What a start takes beyond what the outside takes for it: from the webhook until the guest has the JIT config.
 
-The stand-in's VMs take as long to boot as a Mac's do. The outside's own time is that of tart's commands and of the boot; the
-call to GitHub for the JIT config is taken for ours, since the sandbox answers it at once.
+The stand-in's VMs take as long to boot, and to be resumed, as a Mac's do. The outside's own time is that of tart's commands
+and of the boot or resume; the call to GitHub for the JIT config is taken for ours, since the sandbox answers it at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from app.sandbox.tart import faults
 from benchmarks.measures import Measure, percentile
 from benchmarks.place import ended_log, running, started_log
 
-BOOT, QUICK_BOOT = 13.6, 2.0  # s, of a Mac mini (docs/forecast.md), and of the short form
+MAC = {"boot_seconds": 13.6, "resume_seconds": 7.6}  # of a Mac mini (docs/forecast.md)
+QUICK = {"boot_seconds": 2.0, "resume_seconds": 1.0}  # of the short form
 LIMIT_SECONDS = 300.0
 CONFIG = f"""\
 slots = 1
@@ -32,7 +33,7 @@ labels = ["mac"]
 image = "{IMAGE}"
 repositories = ["acme/*"]
 """
-WAYS = {"cold": "", "warm": "min_ready = 1\n"}
+WAYS = {"cold": "", "warm": "min_ready = 1\n", "snapshot": 'start = "snapshot"\n'}
 
 
 async def measure(*, short: bool) -> list[Measure]:
@@ -40,9 +41,10 @@ async def measure(*, short: bool) -> list[Measure]:
     found: list[Measure] = []
     for way, options in WAYS.items():
         async with running(
-            CONFIG + options,
-            before=lambda place: faults.write(place / "tart", boot_seconds=QUICK_BOOT if short else BOOT),
+            CONFIG + options, before=lambda place: faults.write(place / "tart", **(QUICK if short else MAC))
         ) as (server, model, place):
+            if way == "snapshot":
+                await _until_golden(server)
             beyond = [await _start(server, model, place, way) for _ in range(3 if short else 10)]
         found.append(
             Measure(
@@ -62,7 +64,11 @@ async def _start(server: Server, model: ModelGitHub, place: Path, way: str) -> f
     async with asyncio.timeout(LIMIT_SECONDS):
         while job.status != "completed":
             await asyncio.sleep(0.05)
-    stages = (await server.get(f"/api/v1/jobs/{job.id}"))["stages"]
+    told = await server.get(f"/api/v1/jobs/{job.id}")
+    if told["start"] != way:
+        msg = f"the start was to be {way} and was {told['start']}"
+        raise RuntimeError(msg)
+    stages = told["stages"]
     at = {stage["name"]: datetime.fromisoformat(stage["at"]).timestamp() for stage in stages}
     received, delivered = at["received"], at["delivered"]
     outside = covered(_outside(place, received), received, delivered)
@@ -75,6 +81,12 @@ async def _until_slot(server: Server, state: str | None) -> None:
         while [slot["state"] if slot["runner"] else None for slot in await server.get("/api/v1/slots")] != [
             state
         ]:
+            await asyncio.sleep(0.1)
+
+
+async def _until_golden(server: Server) -> None:
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not any(image["goldens"] for image in await server.get("/api/v1/images")):
             await asyncio.sleep(0.1)
 
 
