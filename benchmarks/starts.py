@@ -71,7 +71,7 @@ async def _start(server: Server, model: ModelGitHub, place: Path, way: str) -> f
     stages = told["stages"]
     at = {stage["name"]: datetime.fromisoformat(stage["at"]).timestamp() for stage in stages}
     received, delivered = at["received"], at["delivered"]
-    outside = covered(_outside(place, received), received, delivered)
+    outside = covered(_outside(place), received, delivered)
     return delivered - received - outside
 
 
@@ -90,22 +90,23 @@ async def _until_golden(server: Server) -> None:
             await asyncio.sleep(0.1)
 
 
-def _outside(place: Path, since: float) -> list[tuple[float, float]]:
-    """Return from when to when the outside was at work: each command, the boot, and the one probe that it takes to see its end."""
+def _outside(place: Path) -> list[tuple[float, float]]:
+    """Return from when to when the outside was at work: each command, the boot, and the one probe that it takes to see its end.
+
+    Of the looks at the host, only one that a launch waits for counts: at whether the clone is a suspended VM.
+    """
     spans: list[tuple[float, float]] = []
     probe: list[tuple[float, float]] = []
+    booted = (place / "tart" / "dhcpd_leases").stat().st_mtime
+    lines = [line.split() for line in started_log(place).read_text(encoding="utf-8").splitlines()]
+    run = max(float(at) for at, verb, *_ in lines if verb == "run")
     for line in ended_log(place).read_text(encoding="utf-8").splitlines():
         began, ended, what = line.split()
         if what == "true":
             probe = [(float(began), float(ended))]
-        elif what not in {"list", "stop", "delete"}:
+        elif what not in {"list", "stop", "delete"} or (what == "list" and float(ended) <= run):
             spans.append((float(began), float(ended)))
-    booted = (place / "tart" / "dhcpd_leases").stat().st_mtime
-    for line in started_log(place).read_text(encoding="utf-8").splitlines():
-        at, verb, *_ = line.split()
-        if verb == "run" and float(at) >= since:
-            spans.append((float(at), booted))
-    return spans + probe
+    return [*spans, *probe, (run, booted)]
 
 
 def covered(spans: Iterable[tuple[float, float]], begin: float, end: float) -> float:
