@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI
 
 from app import logs
+from app.advice import advice
 from app.api import admin, doctor, events, health, images, webhooks
 from app.api.broadcaster import Broadcaster
 from app.api.context import Context, Health
@@ -42,8 +43,9 @@ from app.notify import LOOK_EVERY, notifying
 from app.ports import GitHub, VMBackend, VMError
 from app.reconcile import Reconciler, Setup
 from app.reload import Reload
-from app.settings import LOOPBACK, Settings
+from app.settings import Settings
 from app.timers import Timers
+from app.values import LOOPBACK
 from app.vm.hostcheck import check_host
 from app.web import pages
 
@@ -149,7 +151,7 @@ async def _run(
         boot=boot_session(),
     )
     metrics.registry.register(WorldCollector(lambda: reconciler.world, clock))
-    state = Health(warnings=settings.warnings(), webhook_at=await reader.last_webhook())
+    state = Health(warnings=advice(settings), webhook_at=await reader.last_webhook())
     reload = Reload(settings, reconciler, state, reread)
     reload.on_hangup(stack)
     stack.push_async_callback(reconciler.close)

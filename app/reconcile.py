@@ -18,6 +18,7 @@ from time import perf_counter
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from app.acts.means import Means
 from app.clock import ClockMark
 from app.db.reader import Reader
 from app.db.store import Store
@@ -83,14 +84,16 @@ class Reconciler:
         self._store, self._reader, self._github, self._vms = store, reader, github, vms
         self._metrics, self._clock = metrics, clock
         self._performer = Performer(
-            store=store,
-            reader=reader,
-            github=github,
-            vms=vms,
-            sight=self.sight,
-            metrics=metrics,
-            clock=clock,
-            chance=chance or random.SystemRandom(),
+            Means(
+                store=store,
+                reader=reader,
+                github=github,
+                vms=vms,
+                sight=self.sight,
+                metrics=metrics,
+                clock=clock,
+                chance=chance or random.SystemRandom(),
+            )
         )
         self._bell = asyncio.Event()
         self._boot = boot

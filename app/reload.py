@@ -15,6 +15,7 @@ from datetime import timedelta
 
 import structlog
 
+from app.advice import advice
 from app.api.context import Health, KeyChange, Reloaded, ReloadRefused
 from app.configfile import ConfigError
 from app.domain.pools import Pool
@@ -52,7 +53,7 @@ class Reload:
             change for name, pool in after.items() if name in before for change in changes(before[name], pool)
         )
         await self._reconciler.configure(replace_pools(self._reconciler.setup, new.pools))
-        self._in_force, self._health.warnings = new, new.warnings()
+        self._in_force, self._health.warnings = new, advice(new)
         done = Reloaded(
             pools=tuple(after),
             changed=tuple(name for name in after if name not in before or name in {c.pool for c in found}),

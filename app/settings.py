@@ -9,28 +9,23 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
-import stat
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
-import psutil
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from app.domain.pools import Forks, Pool, Start
+from app.domain.pools import Pool, Start
 from app.durations import Duration
 from app.poolsettings import PoolSettings
+from app.values import LOOPBACK, holds_certificates, is_plain_url, read_private, split
 
 APPLE_LIMIT = 2  # macOS VMs that run at a time on one Mac; docs/contracts/tart.md §3.7
-HOST_MEMORY_MIB = 4096  # left to macOS itself
 HOST_NAME = re.compile(r"[a-z0-9]{1,20}")
 LISTEN = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-GHES_VERSION = "2022-11-28"
 FOR_FLEETS = frozenset({"image_pulls", "placement"})  # settings that mean nothing where there is one Mac
 
 
@@ -127,7 +122,7 @@ class Settings(BaseModel):
     def _check_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        if not _is_plain_url(value):
+        if not is_plain_url(value):
             msg = "write a URL such as https://HOST, without user, query or fragment"
             raise ValueError(msg)
         return value.rstrip("/")
@@ -146,7 +141,7 @@ class Settings(BaseModel):
     def _check_orchard_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value) if _is_plain_url(value) else None
+        parts = urlsplit(value) if is_plain_url(value) else None
         if parts is None:
             msg = "write a URL such as https://HOST:6120, without user, query or fragment"
             raise ValueError(msg)
@@ -193,7 +188,7 @@ class Settings(BaseModel):
     def _check_notify_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
-        parts = _split(value.get_secret_value())
+        parts = split(value.get_secret_value())
         if parts is None or not (parts.scheme == "https" or parts.hostname in LOOPBACK):
             msg = "write an https URL; plain http only on loopback, or the network could read what is told"
             raise ValueError(msg)
@@ -306,7 +301,7 @@ class Settings(BaseModel):
                 self.private_key()
             except ValueError as problem:
                 found.append(str(problem))
-        if self.orchard_ca_path is not None and not _holds_certificates(self.orchard_ca_path):
+        if self.orchard_ca_path is not None and not holds_certificates(self.orchard_ca_path):
             found.append(
                 f"orchard_ca_path: {self.orchard_ca_path} holds no certificate in PEM form: copy controller.crt from "
                 "the controller's data directory"
@@ -331,7 +326,7 @@ class Settings(BaseModel):
         if self.github_private_key is not None:
             text = self.github_private_key.get_secret_value().replace("\\n", "\n")
         elif self.github_private_key_path is not None:
-            source, text = "github_private_key_path", _read_private(self.github_private_key_path)
+            source, text = "github_private_key_path", read_private(self.github_private_key_path)
         try:
             key = load_pem_private_key(text.encode(), password=None)
         except (ValueError, TypeError):
@@ -369,51 +364,6 @@ class Settings(BaseModel):
         names = (name for name in type(self).model_fields if name != "pool")
         return tuple(name for name in names if getattr(self, name) != getattr(other, name))
 
-    def warnings(self) -> tuple[str, ...]:
-        """Return what is allowed and should be thought about."""
-        found = []
-        if self.address[0] not in LOOPBACK:
-            found.append(
-                f"listen = {self.listen!r} can be reached from the network: put a reverse proxy or a tunnel in "
-                "front that passes POST /webhooks/github alone"
-            )
-        if self.github_api_url.endswith("/api/v3") and self.github_api_version != GHES_VERSION:
-            found.append(
-                f'github_api_version = "{self.github_api_version}" is newer than GitHub Enterprise Server knows: '
-                f'set github_api_version = "{GHES_VERSION}"'
-            )
-        secret = self.github_webhook_secret
-        if secret is not None and len(secret.get_secret_value()) < 16:
-            found.append("github_webhook_secret is short: make one with `openssl rand -hex 32`")
-        found += [
-            f'pool {pool.name}: network = "{pool.network}" lets a guest reach the local network, and forks = '
-            '"allow" lets strangers use it: set network = "softnet"'
-            for pool in self.pool
-            if pool.network != "softnet" and pool.forks is Forks.ALLOW
-        ]
-        if self.backend == "orchard":
-            found += [
-                f"pool {pool.name}: without cpu and memory_mib its VMs get what each worker gives by default, whatever "
-                "the image says: set both"
-                for pool in self.pool
-                if pool.cpu is None or pool.memory_mib is None
-            ]
-            return tuple(found)
-        kept = sum(pool.min_ready for pool in self.pool)
-        if kept > self.slots:
-            found.append(
-                f"the pools keep {kept} VMs ready in all (min_ready), and slots = {self.slots}: those of the highest "
-                "priority are kept first; lower some"
-            )
-        largest = max((pool.memory_mib or 0 for pool in self.pool), default=0)
-        room = psutil.virtual_memory().total // 2**20 - HOST_MEMORY_MIB
-        if self.slots * largest > room:
-            found.append(
-                f"slots × memory_mib = {self.slots} × {largest} MiB is more than the {room} MiB that this host "
-                f"has beside {HOST_MEMORY_MIB} MiB for itself"
-            )
-        return tuple(found)
-
     def secrets(self) -> tuple[str, ...]:
         """Return every secret text there is in here, for redaction."""
         named = (
@@ -427,41 +377,3 @@ class Settings(BaseModel):
             self.notify_secret,
         )
         return tuple(value.get_secret_value() for value in named if value is not None)
-
-
-def _split(value: str) -> SplitResult | None:
-    """Return the parts of an http or https URL; None where it is none."""
-    try:
-        parts = urlsplit(value)
-        _ = parts.port  # it is read, and may be wrong, only when asked for
-    except ValueError:
-        return None
-    return parts if parts.scheme in {"http", "https"} and parts.hostname else None
-
-
-def _is_plain_url(value: str) -> bool:
-    parts = _split(value)
-    if parts is None:
-        return False
-    return not (parts.username is not None or parts.password is not None or parts.query or parts.fragment)
-
-
-def _holds_certificates(path: Path) -> bool:
-    try:
-        ssl.create_default_context(cafile=str(path))
-    except (OSError, ssl.SSLError):
-        return False
-    return True
-
-
-def _read_private(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="ascii", errors="replace")
-    except OSError as error:
-        msg = f"github_private_key_path: cannot read {path} ({error.strerror})"
-        raise ValueError(msg) from error
-    if stat.S_IMODE(mode) & (stat.S_IRWXG | stat.S_IRWXO):
-        msg = f"github_private_key_path: others may read {path}: run `chmod 600 {path}`"
-        raise ValueError(msg)
-    return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from time import perf_counter
 
 import httpx
@@ -21,7 +22,7 @@ async def measure(*, short: bool) -> list[Measure]:
     anew, looks = (2, 20) if short else (5, 100)
     measures = []
     for ended in (10_000,) if short else (10_000, 100_000):
-        async with running(POOLS, before=lambda place, ended=ended: fill(place, QUEUED, ended)) as (
+        async with running(POOLS, before=partial(fill, queued=QUEUED, ended=ended)) as (
             server,
             _,
             _,

@@ -10,9 +10,9 @@ from dataclasses import replace
 from datetime import timedelta
 from heapq import heapreplace
 
-from app.domain.pools import Pool
+from app.domain.pools import Pool, Start
 from app.forecast.history import History
-from app.forecast.outcome import Outcome, Setup, Start
+from app.forecast.outcome import Outcome, Setup
 from app.forecast.replay import replay
 from app.forecast.timings import Timings
 from benchmarks import share

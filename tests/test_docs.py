@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from app import metrics
+from app.advice import advice
 from app.cli.program import program
 from app.configfile import CONFIG, PREFIX, load
 from app.domain.runners import TRANSITIONS, RunnerState
@@ -180,7 +181,7 @@ def test_examples_load(tmp_path: Path) -> None:
     settings = load({}, tmp_path)
     assert settings.github_app_id == "12345"
     assert [pool.name for pool in settings.pools] == ["sequoia"]
-    assert settings.warnings() == ()
+    assert advice(settings) == ()
 
 
 def test_examples_show_the_true_defaults(tmp_path: Path) -> None:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import random
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from app import intake
+from app.acts import intake
+from app.acts.intake import Intake
+from app.acts.means import Means
 from app.db.reader import Reader
 from app.db.store import Delivery, Store
 from app.domain.hearing import LogEntry
 from app.domain.jobs import JobStatus, Source, WorkflowJobEvent
-from app.intake import Intake
 from app.metrics import Metrics
 from app.ports import GitHubRefused, GitHubUnavailable, NotFound
 from app.sight import Sight
 from tests.api.conftest import SmallGitHub
 from tests.builders import NOW, an_event
 from tests.conftest import Clock
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -73,19 +72,19 @@ class Desk:
 
     @property
     def intake(self) -> Intake:
+        nothing: Any = None  # an intake needs no host
         return Intake(
-            store=self.store,
-            reader=self.reader,
-            github=self.github,
-            sight=self.sight,
-            metrics=self.metrics,
-            clock=self.clock,
-            ask=self._ask,
+            Means(
+                store=self.store,
+                reader=self.reader,
+                github=self.github,
+                vms=nothing,
+                sight=self.sight,
+                metrics=self.metrics,
+                clock=self.clock,
+                chance=random.Random(1),
+            )
         )
-
-    @staticmethod
-    async def _ask(question: Awaitable[T]) -> T:
-        return await question
 
     def count(self, name: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"cidermill_{name}_total")

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+from app.advice import advice
 from app.configfile import ConfigError, load
 from app.domain.pools import MACOS_VM, Forks, Kind, Scope
 from app.reload import changes
@@ -85,7 +86,7 @@ def test_the_least(tmp_path: Path) -> None:
     assert set(pool.runner_labels) == {"sequoia", "self-hosted", "macOS", "ARM64"}
     assert pool.boot_timeout == pool.idle_timeout == timedelta(minutes=5)
     assert pool.job_timeout == timedelta(hours=6, minutes=15)
-    assert settings.warnings() == ()
+    assert advice(settings) == ()
 
 
 TOP_MISTAKES = [
@@ -273,9 +274,9 @@ def test_a_fleet(tmp_path: Path) -> None:
     assert settings.orchard_url == "https://fleet.example:6120"
     assert "the-token-of-a-fleet" in settings.secrets()
     assert "the-token-of-a-fleet" not in repr(settings)
-    (warning,) = settings.warnings()
+    (warning,) = advice(settings)
     assert "set both" in warning
-    assert read(tmp_path, {"cpu": 4, "memory_mib": 8192}, **FLEET).warnings() == ()
+    assert advice(read(tmp_path, {"cpu": 4, "memory_mib": 8192}, **FLEET)) == ()
 
 
 def kind_of(folder: Path, table: str, **top: Any) -> Kind:
@@ -490,7 +491,7 @@ def too_much() -> int:
 )  # fmt: skip
 def test_warnings(tmp_path: Path, pool: dict[str, Any], top: dict[str, Any], parts: list[str]) -> None:
     """What is allowed and dangerous is one warning, with what to do."""
-    (warning,) = read(tmp_path, pool, **top).warnings()
+    (warning,) = advice(read(tmp_path, pool, **top))
     for part in parts:
         assert part in warning
 
@@ -508,7 +509,7 @@ def test_warnings(tmp_path: Path, pool: dict[str, Any], top: dict[str, Any], par
 )
 def test_no_warning(tmp_path: Path, pool: dict[str, Any], top: dict[str, Any]) -> None:
     """What is harmless is not warned about."""
-    assert read(tmp_path, pool, **top).warnings() == ()
+    assert advice(read(tmp_path, pool, **top)) == ()
 
 
 def test_secrets_are_known_and_hidden(tmp_path: Path) -> None:

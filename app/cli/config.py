@@ -15,6 +15,7 @@ commands = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 @commands.command("check")
 def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Read the configuration as `serve` would, and say what is wrong with it."""
+    from app.advice import advice
     from app.configfile import ConfigError, load
 
     try:
@@ -25,7 +26,7 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
         else:
             typer.echo(error.report(), err=True)
         raise typer.Exit(1) from None
-    warnings = list(settings.warnings())
+    warnings = list(advice(settings))
     if as_json:
         typer.echo(json.dumps({"valid": True, "problems": [], "warnings": warnings}))
         return

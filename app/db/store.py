@@ -27,7 +27,6 @@ from app.db.rows import (
     cooldown_from,
     cooldown_values,
     job_from,
-    runner_from,
     runner_values,
 )
 from app.db.writing import (
@@ -38,10 +37,12 @@ from app.db.writing import (
     add_history,
     job_change,
     load_runner,
+    prune,
     runner_change,
     save_job,
     save_runner,
     set_flag,
+    shift,
     upsert,
 )
 from app.domain.changes import Change, ChangeKind
@@ -305,24 +306,7 @@ class Store:
 
         Jobs must be asked about anew.
         """
-
-        def work(connection: Connection) -> None:
-            for row in connection.execute(select(RUNNER).where(RUNNER.c.state != RunnerState.GONE)).all():
-                runner = runner_from(row)
-                times = {"since": runner.since + jump, "created_at": runner.created_at + jump}
-                for name in ("held_until", "guest_held_until"):
-                    if (until := getattr(runner, name)) is not None:
-                        times[name] = until + jump
-                connection.execute(update(RUNNER).where(RUNNER.c.name == runner.name).values(**times))
-            for row in connection.execute(select(COOLDOWN)).all():
-                cooldown = cooldown_from(row)
-                moved = replace(cooldown, until=cooldown.until + jump)
-                connection.execute(upsert(COOLDOWN), cooldown_values(moved))
-            still_open = JOB.c.status != JobStatus.COMPLETED
-            connection.execute(update(JOB).where(still_open).values(checked_at=None))
-            set_flag(connection, CLOCK, str(mark))
-
-        await self._db.write(work)
+        await self._db.write(lambda connection: shift(connection, jump, mark))
 
     async def hold(self, name: str, span: timedelta, *, at: datetime) -> Runner:
         """Keep a runner's VM for debugging, for *span*. Raises NotHoldable and UnknownRunner."""
@@ -374,20 +358,7 @@ class Store:
 
     async def prune(self, *, before: datetime) -> int:
         """Forget deliveries, ended jobs and gone runners older than *before*; return how many."""
-
-        def work(connection: Connection) -> int:
-            over = JOB.c.status == JobStatus.COMPLETED
-            gone = RUNNER.c.state == RunnerState.GONE
-            return sum(
-                connection.execute(statement).rowcount
-                for statement in (
-                    delete(DELIVERY).where(DELIVERY.c.received_at < before),
-                    delete(JOB).where(over, JOB.c.completed_at < before),
-                    delete(RUNNER).where(gone, RUNNER.c.since < before),
-                )
-            )
-
-        return await self._db.write(work)
+        return await self._db.write(lambda connection: prune(connection, before))
 
     async def _write(self, work: Callable[[Connection], tuple[R, list[Change]]]) -> R:
         """Make a write, and tell what it changed; *work* may be run twice, and only one of them counts."""

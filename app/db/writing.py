@@ -1,17 +1,31 @@
-"""Single rows within a transaction: how each is written, and what is told of it.
+"""Rows within a transaction: how each is written, and what is told of it.
 
 The statements are built once where they may be: building one costs more than running it.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import cache
 
-from sqlalchemy import Connection, Table, select, update
+from sqlalchemy import Connection, Table, delete, select, update
 from sqlalchemy.dialects.sqlite import Insert, insert
 
-from app.db.rows import FLAG, HISTORY, JOB, RUNNER, job_values, runner_from, runner_values
+from app.clock import ClockMark
+from app.db.rows import (
+    COOLDOWN,
+    DELIVERY,
+    FLAG,
+    HISTORY,
+    JOB,
+    RUNNER,
+    cooldown_from,
+    cooldown_values,
+    job_values,
+    runner_from,
+    runner_values,
+)
 from app.domain.changes import Change, ChangeKind
 from app.domain.jobs import Job, JobStatus
 from app.domain.runners import Runner, RunnerState
@@ -84,3 +98,35 @@ def upsert(table: Table) -> Insert:
     key = [column.name for column in table.primary_key]
     changes = {column.name: statement.excluded[column.name] for column in table.c if column.name not in key}
     return statement.on_conflict_do_update(index_elements=key, set_=changes)
+
+
+def shift(connection: Connection, jump: timedelta, mark: ClockMark) -> None:
+    """Move the times that spans are measured from by *jump*, and have open jobs asked about anew."""
+    for row in connection.execute(select(RUNNER).where(RUNNER.c.state != RunnerState.GONE)).all():
+        runner = runner_from(row)
+        times = {"since": runner.since + jump, "created_at": runner.created_at + jump}
+        for name in ("held_until", "guest_held_until"):
+            if (until := getattr(runner, name)) is not None:
+                times[name] = until + jump
+        connection.execute(update(RUNNER).where(RUNNER.c.name == runner.name).values(**times))
+    for row in connection.execute(select(COOLDOWN)).all():
+        cooldown = cooldown_from(row)
+        moved = replace(cooldown, until=cooldown.until + jump)
+        connection.execute(upsert(COOLDOWN), cooldown_values(moved))
+    still_open = JOB.c.status != JobStatus.COMPLETED
+    connection.execute(update(JOB).where(still_open).values(checked_at=None))
+    set_flag(connection, CLOCK, str(mark))
+
+
+def prune(connection: Connection, before: datetime) -> int:
+    """Remove deliveries, ended jobs and gone runners older than *before*; return how many."""
+    over = JOB.c.status == JobStatus.COMPLETED
+    gone = RUNNER.c.state == RunnerState.GONE
+    return sum(
+        connection.execute(statement).rowcount
+        for statement in (
+            delete(DELIVERY).where(DELIVERY.c.received_at < before),
+            delete(JOB).where(over, JOB.c.completed_at < before),
+            delete(RUNNER).where(gone, RUNNER.c.since < before),
+        )
+    )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.advice import advice
 from app.configfile import ConfigError
 from app.db.migrate import current_revision, head_revision
 from app.db.trouble import DAMAGED, trouble_of
@@ -79,7 +80,7 @@ def configuration(found: Settings | ConfigError) -> Iterator[Finding]:
         for problem in found.problems:
             yield CONFIGURATION.wrong("invalid", problem=problem)
         return
-    warnings = found.warnings()
+    warnings = advice(found)
     for problem in warnings:
         yield CONFIGURATION.wrong("warned", problem=problem)
     if not warnings:

@@ -7,32 +7,29 @@ our word alone: either its VM has ended, or GitHub was asked first (Retire), or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from app.domain import goldens, preparation, pulls
 from app.domain.actions import (
     Action,
     Boot,
     CheckJob,
     Destroy,
-    FetchImage,
     Hold,
     LookAtGuest,
-    MakeBase,
-    MakeGolden,
     Mint,
     Note,
     Retire,
     SettleDebt,
     Stop,
 )
+from app.domain.case import Case
+from app.domain.chores import review_chore
 from app.domain.jobs import JobStatus
 from app.domain.line import Unit
 from app.domain.looks import SETTLED
-from app.domain.pools import Forks, Target
-from app.domain.runners import COMING, WAITING, Purpose, Runner, RunnerState, StopRequest
-from app.domain.world import GuestLook, VMState, World
+from app.domain.pools import Forks
+from app.domain.runners import COMING, WAITING, Runner, RunnerState, StopRequest
+from app.domain.world import GuestLook
 
 PRESSED_IDLE = timedelta(seconds=30)  # an idle runner yields after this when another class waits
 POWER_OFF = timedelta(seconds=20)  # after its job a guest lingers 2 s and powers off by itself
@@ -47,79 +44,6 @@ FORGIVEN = timedelta(hours=25)  # GitHub itself removes an ephemeral runner that
 SILENT = timedelta(minutes=5)  # that a guest may neither answer nor, when its job is over, power off
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One runner, and what the rules may know of the rest."""
-
-    runner: Runner
-    world: World
-    now: datetime
-    unit: Unit | None = None
-    pressed: bool = False  # a job that this runner cannot serve waits for a slot that it may have to give
-    kept: bool = False  # warm, for the next job of its pool
-    leaving: str | None = None  # why it goes although nothing is wrong with it
-    asking: Target | None = None  # where GitHub may be asked for the runner that it expects
-
-    @property
-    def age(self) -> timedelta:
-        """How long it has been in its state."""
-        return self.now - self.runner.since
-
-    @property
-    def overdue(self) -> bool:
-        """Whether its state has lasted too long."""
-        deadline = self.runner.deadline()
-        return deadline is not None and self.now >= deadline
-
-    @property
-    def ending(self) -> str | None:
-        """Return how its VM ended; None: it runs, or nobody has looked since the last transition."""
-        told = self.world.ended.get(self.runner.name)
-        look = self.world.host
-        if told is not None or look is None or look.at <= self.runner.since:
-            return told
-        vm = next((vm for vm in look.vms if vm.name == self.runner.name), None)
-        if vm is None:
-            return "vm_vanished"
-        return None if vm.state is VMState.RUNNING else vm.ending or "vm_ended"
-
-    @property
-    def is_up(self) -> bool:
-        """Whether the host lists its VM as running."""
-        vms = self.world.host.vms if self.world.host else ()
-        return any(vm.name == self.runner.name and vm.state is VMState.RUNNING for vm in vms)
-
-    @property
-    def guest(self) -> GuestLook | None:
-        """What the guest said since the last transition."""
-        look = self.world.guests.get(self.runner.name)
-        return look if look and look.at > self.runner.since else None
-
-    @property
-    def is_held(self) -> bool:
-        """Whether an operator keeps its VM for debugging."""
-        return self.runner.is_held(self.now)
-
-    @property
-    def job_over(self) -> timedelta | None:
-        """How long ago GitHub called its job completed; None: it has not, or knows no job of it."""
-        job = self.world.work.get(self.runner.name)
-        if job is None or job.status is not JobStatus.COMPLETED:
-            return None
-        return self.now - (job.completed_at or self.now)
-
-    @property
-    def is_unwanted(self) -> str | None:
-        """Why nothing more should come of a runner without a job: draining, a changed pool, an operator."""
-        if self.runner.stop:
-            return "stopped_by_operator"
-        if self.world.draining:
-            return "draining"
-        if self.world.pool(self.runner.pool) != self.runner.spec:
-            return "pool_changed"
-        return None
-
-
 def review(case: Case) -> Action | None:
     """Return the one thing to do about a runner now."""
     runner = case.runner
@@ -127,7 +51,7 @@ def review(case: Case) -> Action | None:
         return None
     match runner.state:
         case RunnerState.CLAIMED | RunnerState.BOOTING:
-            return _review_coming(case)
+            return _review_launch(case) if runner.serves_jobs else review_chore(case)
         case RunnerState.READY:
             return _review_ready(case)
         case RunnerState.REGISTERED | RunnerState.IDLE:
@@ -139,18 +63,6 @@ def review(case: Case) -> Action | None:
             return None if f"boot:{runner.name}" in case.world.in_hand else Destroy(runner)
         case RunnerState.GONE:
             return SettleDebt(runner) if runner.is_owed and case.age < FORGIVEN else None
-
-
-def _review_coming(case: Case) -> Action | None:
-    match case.runner.purpose:
-        case Purpose.JOBS:
-            return _review_launch(case)
-        case Purpose.BASE:
-            return _review_preparation(case)
-        case Purpose.PULL:
-            return _review_pull(case)
-        case Purpose.GOLDEN:
-            return _review_golden(case)
 
 
 def _review_launch(case: Case) -> Action | None:
@@ -167,61 +79,6 @@ def _review_launch(case: Case) -> Action | None:
     if case.ending:
         return Stop(runner=runner, reason="interrupted")
     return Boot(runner) if case.is_up else None
-
-
-def _review_preparation(case: Case) -> Action | None:
-    runner = case.runner
-    unwanted = _why_no_preparation(case)
-    if unwanted:
-        return Stop(runner=runner, reason=unwanted)
-    if f"boot:{runner.name}" in case.world.in_hand:
-        return None  # it keeps its own time limits
-    if runner.state is RunnerState.CLAIMED and case.asking is not None:
-        return MakeBase(runner, case.asking)
-    # Whoever was preparing is gone, and half a base is none.
-    return Stop(runner=runner, reason="interrupted")
-
-
-def _review_golden(case: Case) -> Action | None:
-    runner = case.runner
-    unwanted = "stopped_by_operator" if runner.stop else "draining" if case.world.draining else None
-    if unwanted is None and not goldens.is_wanted(runner.spec, case.world):
-        unwanted = "pool_changed"
-    if unwanted or case.pressed:
-        return Stop(runner=runner, reason=unwanted or "yielded")
-    if f"boot:{runner.name}" in case.world.in_hand:
-        return None  # it keeps its own time limits
-    # Whoever was making it is gone, and half a golden is none.
-    return (
-        MakeGolden(runner)
-        if runner.state is RunnerState.CLAIMED
-        else Stop(runner=runner, reason="interrupted")
-    )
-
-
-def _why_no_preparation(case: Case) -> str | None:
-    spec = case.runner.spec
-    if case.runner.stop:
-        return "stopped_by_operator"
-    if case.world.draining:
-        return "draining"
-    if not preparation.is_wanted(spec, case.world):
-        return "pool_changed"
-    return "yielded" if case.pressed else None
-
-
-def _review_pull(case: Case) -> Action | None:
-    runner = case.runner
-    unwanted = "stopped_by_operator" if runner.stop else "draining" if case.world.draining else None
-    if unwanted is None and not pulls.is_wanted(runner.spec, case.world):
-        unwanted = "pool_changed"
-    if unwanted:
-        return Stop(runner=runner, reason=unwanted)
-    if f"boot:{runner.name}" in case.world.in_hand:
-        return None  # it keeps its own time limits, and the slot until then: half an image is none
-    if runner.state is RunnerState.CLAIMED:
-        return FetchImage(runner)
-    return Stop(runner=runner, reason="interrupted")
 
 
 def _why_not_begun(case: Case) -> str | None:
@@ -396,14 +253,6 @@ def side_check(case: Case) -> Action | None:
     if case.now < unit.head.received_at + SETTLED or is_verified(unit, runner):
         return None
     return CheckJob(unit.head.id)
-
-
-def gives_way(runner: Runner, world: World, now: datetime) -> bool:
-    """Whether what is made in its VM is begun anew later rather than that a job waits for the slot."""
-    if runner.purpose is Purpose.BASE:
-        due = preparation.need(runner.spec.image, world, now)
-        return due is None or not due.urgent
-    return runner.purpose is Purpose.GOLDEN  # a pull goes on: half an image is none
 
 
 def needs_unit(runner: Runner) -> bool:

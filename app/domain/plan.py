@@ -11,7 +11,9 @@ from datetime import datetime, timedelta
 
 from app.domain import goldens, images, preparation, pulls, warm
 from app.domain.actions import Action, CheckJob, Claim, Mint, Reseat
-from app.domain.lifecycle import Case, gives_way, needs_unit, review, side_check
+from app.domain.case import Case
+from app.domain.chores import gives_way
+from app.domain.lifecycle import needs_unit, review, side_check
 from app.domain.line import Line, Unit
 from app.domain.looks import LATE_ARRIVAL, asking_at, due
 from app.domain.places import Room, reseated

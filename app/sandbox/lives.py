@@ -14,7 +14,8 @@ from app.sandbox.github import ModelGitHub
 from app.sandbox.github_jit import BadBlob
 from app.sandbox.github_runners import SessionRefused
 from app.sandbox.github_values import Job, Session
-from app.sandbox.host import ModelHost, ModelVM
+from app.sandbox.host import ModelHost
+from app.sandbox.hostparts import ModelVM
 
 VERSION_DEPRECATED_CODE = 7
 BETWEEN_LOOKS = 1.0  # s, at whether the guest is still held

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from app.advice import advice
 from app.configfile import ConfigError, Sources, load, sources
 from app.github.apps import Apps, Installed, KnownApp, NewApp
 from app.github.auth import AppCredentials
@@ -238,7 +239,7 @@ class Flow:
             settings = load(self._environ, self._cwd)
         except ConfigError as error:
             return error.problems, self.warnings
-        return [], [*self.warnings, *settings.warnings()]
+        return [], [*self.warnings, *advice(settings)]
 
 
 def _same(one: str, other: str) -> bool:

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
+from app.advice import GHES_VERSION
 from app.domain.pools import Scope
-from app.settings import GHES_VERSION, LOOPBACK, Settings
+from app.settings import Settings
+from app.values import LOOPBACK
 
 GITHUB = "https://github.com"
 WEBHOOK_PATH = "/webhooks/github"

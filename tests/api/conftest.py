@@ -38,7 +38,8 @@ from app.main import ROUTERS
 from app.metrics import Metrics, WorldCollector
 from app.ports import JitConfig, Minted, NotFound, Package, Release, Run, RunnerBusy
 from app.reconcile import Reconciler, Setup, replace_pools
-from app.sandbox.host import ModelHost, ModelVM
+from app.sandbox.host import ModelHost
+from app.sandbox.hostparts import ModelVM
 from tests.builders import NOW, a_pool
 from tests.conftest import Clock
 

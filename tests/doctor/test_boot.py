@@ -14,7 +14,8 @@ from app.doctor.boot import Tried, boot_here, boot_there, one_a_image, told
 from app.domain.runners import RunnerState
 from app.domain.world import VMState
 from app.ports import VMError
-from app.sandbox.host import ModelHost, ModelVM
+from app.sandbox.host import ModelHost
+from app.sandbox.hostparts import ModelVM
 from tests.api.conftest import Server, serving
 from tests.builders import NOW, a_pool
 from tests.conftest import Clock

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from app.domain.world import VMState
-from app.sandbox.host import ModelVM
+from app.sandbox.hostparts import ModelVM
 
 if TYPE_CHECKING:
     from tests.simulation.site import Site

@@ -32,7 +32,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from app.clock import utcnow
 from app.ports import JitConfig
 from app.sandbox.github import ModelGitHub
-from app.sandbox.host import ModelHost, ModelVM
+from app.sandbox.host import ModelHost
+from app.sandbox.hostparts import ModelVM
 from app.sandbox.lives import RunnerLives
 from app.sandbox.server import free_port
 from app.sandbox.serving import GuestServer, loopback

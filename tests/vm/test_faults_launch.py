@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from app.acts.means import Means
 from app.clock import utcnow
 from app.db.reader import Reader
 from app.db.store import Store
@@ -345,10 +346,12 @@ async def test_a_failure_is_told(host: Host, store: Store, reader: Reader, fault
     """The reason stands in the runner's history, in the cooldown with the mend, and in the metric with its scope."""
     host.faults(Fault(fault))
     metrics, sight = Metrics(), Sight()
-    performer: Any = Performer(
-        store=store, reader=reader, github=None, vms=host.backend, sight=sight, metrics=metrics, clock=utcnow,
+    nothing: Any = None
+    means = Means(
+        store=store, reader=reader, github=nothing, vms=host.backend, sight=sight, metrics=metrics, clock=utcnow,
         chance=random.Random(1),
     )  # fmt: skip
+    performer: Any = Performer(means)
     runner = a_runner(RunnerState.CLAIMED, name=A, spec=a_spec())
     await store.claim(runner)
     await performer.perform(Boot(runner), None)

@@ -6,51 +6,30 @@ moves forward, and the place reached in the delivery log is noted after what lie
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from datetime import timedelta
 
 import structlog
 
-from app.db.reader import Reader
-from app.db.store import Delivery, Store
+from app.acts.means import Means
+from app.db.store import Delivery
 from app.domain.hearing import LogEntry, missed
 from app.domain.world import Poll
-from app.metrics import Metrics
-from app.ports import GitHub, GitHubRefused, NotFound
-from app.sight import Sight
+from app.ports import GitHubRefused, NotFound
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 OVERLAP = timedelta(minutes=10)  # a delivery may take minutes to appear in the log
 FIRST_LOOK = timedelta(hours=24)  # no job waits longer at GitHub
 AT_ONCE = 200  # deliveries fetched by one reading; the next follows at once
 
 
-class Ask(Protocol):
-    """Awaits an answer of GitHub, noting whether it answers."""
-
-    def __call__(self, question: Awaitable[T]) -> Awaitable[T]:
-        """Await *question*."""
-
-
 class Intake:
     """Takes in what GitHub tells when it is asked for jobs."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        reader: Reader,
-        github: GitHub,
-        sight: Sight,
-        metrics: Metrics,
-        clock: Callable[[], datetime],
-        ask: Ask,
-    ) -> None:
-        self._store, self._reader, self._github = store, reader, github
-        self._sight, self._metrics, self._clock, self._ask = sight, metrics, clock, ask
+    def __init__(self, means: Means) -> None:
+        self._store, self._reader, self._github = means.store, means.reader, means.github
+        self._sight, self._metrics = means.sight, means.metrics
+        self._clock, self._ask = means.clock, means.ask
 
     async def read_log(self) -> None:
         """Fetch every delivery that failed to arrive since the log was last read, and record what it tells."""

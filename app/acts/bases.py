@@ -6,22 +6,14 @@ way, the next start removes the VM, and launches go on from what they cloned bef
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import Any, Protocol, TypeVar
-
 import structlog
 
-from app.db.store import Store
+from app.acts.means import Means
 from app.domain.pools import Target
 from app.domain.runners import Runner, RunnerState
-from app.images import Fail
-from app.metrics import Metrics
-from app.ports import GitHub, GitHubUnavailable, OutsideError, VMBackend, VMError
-from app.sight import Sight
+from app.ports import GitHubUnavailable, OutsideError, VMError
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 BROKEN_OFF = {
     "interrupted": "was interrupted by our own end: it is begun anew",
@@ -29,39 +21,13 @@ BROKEN_OFF = {
 }
 
 
-class Ask(Protocol):
-    """Awaits an answer of GitHub."""
-
-    async def __call__(self, question: Awaitable[T]) -> T:
-        """Return the answer."""
-
-
-class Move(Protocol):
-    """Changes a runner's state."""
-
-    async def __call__(self, name: str, to: RunnerState, reason: str, **changes: Any) -> None:
-        """Write it down."""
-
-
 class Bases:
     """Carries out what the plan decided about preparations."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        github: GitHub,
-        vms: VMBackend,
-        sight: Sight,
-        metrics: Metrics,
-        clock: Callable[[], datetime],
-        ask: Ask,
-        move: Move,
-        fail: Fail,
-    ) -> None:
-        self._store, self._github, self._vms = store, github, vms
-        self._sight, self._metrics, self._clock = sight, metrics, clock
-        self._ask, self._move, self._fail = ask, move, fail
+    def __init__(self, means: Means) -> None:
+        self._store, self._github, self._vms = means.store, means.github, means.vms
+        self._sight, self._metrics, self._clock = means.sight, means.metrics, means.clock
+        self._ask, self._move, self._fail = means.ask, means.move, means.fail
 
     async def make(self, runner: Runner, target: Target) -> None:
         """Prepare the base of the runner's image. Its VM is done with then, whatever came of it."""

@@ -1,41 +1,26 @@
 """How images are brought here, kept up to date and let go, off the job path: the part of :mod:`app.perform` for that.
 
-:mod:`app.bases` is the part for preparing the bases that launches clone.
+:mod:`app.acts.bases` is the part for preparing the bases that launches clone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import Protocol
-
 import structlog
 
-from app.db.store import Store
+from app.acts.means import Means
 from app.domain.images import current
 from app.domain.world import World
-from app.ports import VMBackend, VMError
-from app.sight import Sight
+from app.ports import VMError
 
 log = structlog.get_logger(__name__)
-
-
-class Fail(Protocol):
-    """Records a failure, after which its scope waits."""
-
-    async def __call__(
-        self, scope: str, reason: str, detail: str, *, at_least: timedelta | None = None
-    ) -> None:
-        """Record it; *at_least* so long it waits."""
 
 
 class Images:
     """Carries out what the plan decided about images."""
 
-    def __init__(
-        self, *, store: Store, vms: VMBackend, sight: Sight, clock: Callable[[], datetime], fail: Fail
-    ) -> None:
-        self._store, self._vms, self._sight, self._clock, self._fail = store, vms, sight, clock, fail
+    def __init__(self, means: Means) -> None:
+        self._store, self._vms, self._sight = means.store, means.vms, means.sight
+        self._clock, self._fail = means.clock, means.fail
 
     async def prepare(self, image: str) -> None:
         """Make an image clonable that is not."""

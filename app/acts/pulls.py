@@ -6,19 +6,12 @@ removes the VM and begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
-
 import structlog
 
-from app.bases import Move
-from app.db.store import Store
+from app.acts.means import Means
 from app.domain.pools import host_of
 from app.domain.runners import Runner, RunnerState
-from app.images import Fail
-from app.metrics import Metrics
-from app.ports import VMBackend, VMError
-from app.sight import Sight
+from app.ports import VMError
 
 log = structlog.get_logger(__name__)
 
@@ -28,19 +21,10 @@ BROKEN_OFF = frozenset({"interrupted", "stopped_by_operator"})  # the next one w
 class Pulls:
     """Carries out what the plan decided about images of a fleet."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        vms: VMBackend,
-        sight: Sight,
-        metrics: Metrics,
-        clock: Callable[[], datetime],
-        move: Move,
-        fail: Fail,
-    ) -> None:
-        self._store, self._vms, self._sight = store, vms, sight
-        self._metrics, self._clock, self._move, self._fail = metrics, clock, move, fail
+    def __init__(self, means: Means) -> None:
+        self._store, self._vms, self._sight = means.store, means.vms, means.sight
+        self._metrics, self._clock = means.metrics, means.clock
+        self._move, self._fail = means.move, means.fail
 
     async def make(self, runner: Runner) -> None:
         """Have the runner's image fetched. Its VM is done with then; where that fails no launch waits for it."""

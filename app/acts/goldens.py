@@ -6,19 +6,12 @@ something was under way, the next start removes the VM, and launches boot as the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
-
 import structlog
 
-from app.bases import Move
-from app.db.store import Store
+from app.acts.means import Means
 from app.domain.pools import Start
 from app.domain.runners import Runner, RunnerState
-from app.images import Fail
-from app.metrics import Metrics
-from app.ports import GuestFacts, VMBackend, VMError
-from app.sight import Sight
+from app.ports import GuestFacts, VMError
 
 log = structlog.get_logger(__name__)
 
@@ -31,19 +24,10 @@ BROKEN_OFF = {
 class Goldens:
     """Carries out what the plan decided about goldens, and takes note of how launches fare with them."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        vms: VMBackend,
-        sight: Sight,
-        metrics: Metrics,
-        clock: Callable[[], datetime],
-        move: Move,
-        fail: Fail,
-    ) -> None:
-        self._store, self._vms, self._sight = store, vms, sight
-        self._metrics, self._clock, self._move, self._fail = metrics, clock, move, fail
+    def __init__(self, means: Means) -> None:
+        self._store, self._vms, self._sight = means.store, means.vms, means.sight
+        self._metrics, self._clock = means.metrics, means.clock
+        self._move, self._fail = means.move, means.fail
 
     async def make(self, runner: Runner) -> None:
         """Make a golden of the runner's pool. Its VM is done with then, whatever came of it."""
