@@ -10,13 +10,15 @@ import asyncio
 import os
 import signal
 from asyncio.subprocess import DEVNULL
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from app.ports import VMError
+from app.vm.copies import Copies
 from app.vm.process import spawn
 from app.vm.trouble import told_as_vm_error
 
@@ -32,14 +34,12 @@ class Follower:
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._copies = Copies()
         self._listening: dict[str, datetime] = {}
 
     def start(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], file: Path) -> None:
         """Copy what *argv* prints into *file*, from the beginning; nothing where that is under way."""
-        if name not in self._tasks:
-            task = self._tasks[name] = asyncio.create_task(self._copy(name, argv, env, file))
-            task.add_done_callback(lambda _: self._tasks.pop(name, None))
+        self._copies.start(name, partial(self._copy, name, argv, env, file))
 
     def listening(self, name: str) -> datetime | None:
         """Return when the runner first said that it waits for a job; None: nobody heard it."""
@@ -48,11 +48,11 @@ class Follower:
     async def stop(self, name: str) -> None:
         """Stop following."""
         self._listening.pop(name, None)
-        await _cancel(task for task in [self._tasks.get(name)] if task)
+        await self._copies.stop(name)
 
     async def close(self) -> None:
         """Stop all."""
-        await _cancel(self._tasks.values())
+        await self._copies.close()
 
     async def _copy(self, name: str, argv: Sequence[str], env: Mapping[str, str], file: Path) -> None:
         try:
@@ -80,11 +80,3 @@ class Follower:
                 if kept >= LIMIT:
                     copy.write(CUT)
                     return
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    ending = list(tasks)
-    for task in ending:
-        task.cancel()
-    if ending:
-        await asyncio.wait(ending)

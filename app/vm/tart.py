@@ -25,6 +25,7 @@ from app.vm.bases import Bases
 from app.vm.booting import Booting, boot_timeout
 from app.vm.causes import GUEST_SILENT
 from app.vm.command import Listed, Tart
+from app.vm.copies import forget, kept
 from app.vm.follow import Follower
 from app.vm.goldens import Goldens
 from app.vm.images import Images
@@ -293,19 +294,11 @@ class TartBackend:
 
     def logs(self, name: str) -> tuple[Path, ...]:
         """Return the kept output of the VM's process and of its runner."""
-        folder = self._runners / name
-        return tuple(folder / name for name in LOGS if (folder / name).is_file())
+        return kept(self._runners / name, LOGS)
 
     def forget(self, before: datetime) -> None:
         """Remove the kept output of runners that said nothing since *before*."""
-        oldest = before.timestamp()
-        with told_as_vm_error(f"cannot tidy {self._runners}"):
-            for folder in self._runners.iterdir() if self._runners.is_dir() else ():
-                if not folder.is_dir():
-                    continue
-                newest = max(f.stat().st_mtime for f in (folder, *folder.iterdir()))
-                if newest < oldest and self._watch.get(folder.name) is None:
-                    shutil.rmtree(folder, ignore_errors=True)
+        forget(self._runners, before, lambda name: self._watch.get(name) is not None)
 
     def on_end(self, callback: Callable[[str, str], None]) -> None:
         """Call back when a VM ends."""

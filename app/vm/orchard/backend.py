@@ -8,7 +8,6 @@ controller. A VM ends by "failing", which is told by a list, and is gone once th
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from app.domain.world import GuestLook, HostLook
 from app.ports import GuestFacts, JitConfig, Package, UnknownHost, VMError, VMTimeout
 from app.vm import guest
 from app.vm.causes import GUEST_SILENT
+from app.vm.copies import forget, kept
 from app.vm.orchard import request
 from app.vm.orchard.answers import Machine, Status
 from app.vm.orchard.controller import Controller, Fleet
@@ -344,16 +344,11 @@ class OrchardBackend:
 
     def logs(self, name: str) -> tuple[Path, ...]:
         """Return the kept output of the VM's startup script and of its runner."""
-        folder = self._runners / name
-        return tuple(f for f in (folder / "run.log", folder / "runner.log") if f.is_file())
+        return kept(self._runners / name, ("run.log", "runner.log"))
 
     def forget(self, before: datetime) -> None:
         """Remove the kept output of runners that said nothing since *before*."""
-        oldest = before.timestamp()
-        with told_as_vm_error(f"cannot tidy {self._runners}"):
-            for folder in self._runners.iterdir() if self._runners.is_dir() else ():
-                if folder.is_dir() and max(f.stat().st_mtime for f in (folder, *folder.iterdir())) < oldest:
-                    shutil.rmtree(folder, ignore_errors=True)
+        forget(self._runners, before, lambda _name: False)
 
     def on_end(self, callback: Callable[[str, str], None]) -> None:
         """Call back when a VM ends."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import Iterable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from app.ports import VMError
+from app.vm.copies import Copies
 from app.vm.follow import CUT, LIMIT
 from app.vm.orchard import execute
 from app.vm.orchard.execute import Access
@@ -33,21 +34,19 @@ class Follower:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._copies = Copies()
 
     def start(self, name: str, file: Path) -> None:
         """Copy what the runner in VM *name* prints into *file*; nothing where that is under way."""
-        if name not in self._tasks:
-            task = self._tasks[name] = asyncio.create_task(self._copy(name, file))
-            task.add_done_callback(lambda _: self._tasks.pop(name, None))
+        self._copies.start(name, partial(self._copy, name, file))
 
     async def stop(self, name: str) -> None:
         """Stop following."""
-        await _cancel(task for task in [self._tasks.get(name)] if task)
+        await self._copies.stop(name)
 
     async def close(self) -> None:
         """Stop all."""
-        await _cancel(self._tasks.values())
+        await self._copies.close()
 
     async def _copy(self, name: str, file: Path) -> None:
         try:
@@ -78,11 +77,3 @@ class Follower:
         except VMError as error:
             if error.reason == "vm_vanished":
                 raise
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    ending = list(tasks)
-    for task in ending:
-        task.cancel()
-    if ending:
-        await asyncio.wait(ending)
