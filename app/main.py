@@ -120,11 +120,11 @@ async def _run(
     around: Around,
 ) -> Context:
     """Start everything; *stack* ends it in the opposite order."""
-    metrics, pools = Metrics(), settings.pools
+    metrics = Metrics()
     database = Database(open_engine(settings.state_dir / "cidermill.db"))
     stack.callback(database.close)
     broadcaster = Broadcaster()
-    store, reader = around(Store(database, pools, broadcaster.tell)), Reader(database)
+    store, reader = around(Store(database, settings.pools, broadcaster.tell)), Reader(database)
     if github is None:
         github = await stack.enter_async_context(_github(settings, metrics))
     if vms is None:
@@ -132,16 +132,7 @@ async def _run(
     github, vms = around(github), around(vms)
     stack.push_async_callback(vms.close)
     reconciler = Reconciler(
-        Setup(
-            names=Names(settings.host_name),
-            pools=pools,
-            min_free_disk_gb=settings.min_free_disk_gb,
-            poll_interval=settings.poll_interval,
-            image_refresh=settings.image_refresh,
-            image_pulls=settings.image_pulls,
-            image_keep=settings.image_keep,
-            spread=settings.placement == "spread",
-        ),
+        _setup(settings),
         store=store,
         reader=reader,
         github=github,
@@ -187,6 +178,19 @@ async def _run(
         quota=github.quota,
         events=broadcaster,
         simulated=urlsplit(settings.github_api_url).hostname in LOOPBACK,
+    )
+
+
+def _setup(settings: Settings) -> Setup:
+    return Setup(
+        names=Names(settings.host_name),
+        pools=settings.pools,
+        min_free_disk_gb=settings.min_free_disk_gb,
+        poll_interval=settings.poll_interval,
+        image_refresh=settings.image_refresh,
+        image_pulls=settings.image_pulls,
+        image_keep=settings.image_keep,
+        spread=settings.placement == "spread",
     )
 
 
