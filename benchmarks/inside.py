@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import Engine, event
 
@@ -24,7 +23,7 @@ from app.domain.world import World
 from app.main import create_app
 from app.sandbox.direct import DirectGitHub
 from app.sandbox.github import ModelGitHub
-from app.sandbox.serving import GuestServer, loopback
+from app.sandbox.serving import loopback, serving
 from benchmarks.measures import PASSES
 from tests.simulation.layers import Call, Port
 
@@ -129,14 +128,5 @@ def _statements() -> Iterator[Counter[str]]:
 async def _listening(app: FastAPI) -> AsyncIterator[str]:
     """Serve the application on loopback."""
     listener = loopback()
-    config = uvicorn.Config(
-        app, log_config=None, log_level="critical", access_log=False, timeout_graceful_shutdown=1
-    )
-    server = GuestServer(config)
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    await server.up.wait()
-    try:
+    async with serving(app, listener, lifespan="on"):
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await running

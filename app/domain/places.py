@@ -81,8 +81,10 @@ class Room:
     def slot_for(self, pool: Pool) -> str | None:
         """Return the slot that the next VM of *pool* would take; None: there is no room for it."""
         fitting = [host for host in self._hosts if self._fits(pool, host)]
-        host = min(fitting, key=lambda host: self._order(pool, host), default=None)
-        return None if host is None else _next_free(host.name, self._held)
+        if not fitting:
+            return None
+        host = fitting[0] if len(fitting) == 1 else min(fitting, key=lambda host: self._order(pool, host))
+        return _next_free(host.name, self._held)
 
     def _order(self, pool: Pool, host: Host) -> tuple[bool, int]:
         return (host.name, pool.image) not in self._images, self._load[host.name] if self._spread else 0

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 
 from app.domain.jobs import Job
 from app.domain.pools import MACOS_VM, Names, Pool, Target, slot_name
@@ -249,7 +250,7 @@ class RunnerRelease:
     since: datetime  # published, or where that is not known, first seen by us
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, so that what many rules ask for is worked out once
 class World:
     """One look at all of it."""
 
@@ -290,7 +291,7 @@ class World:
     in_hand: frozenset[str] = frozenset()  # keys of actions under way, or resting after a failure
     seen_before: frozenset[str] = frozenset()  # orphans that an earlier look saw too
 
-    @property
+    @cached_property
     def slots(self) -> tuple[str, ...]:
         """Every slot there is, free or not; none before the first look."""
         hosts = self.host.hosts if self.host else ()
@@ -303,7 +304,7 @@ class World:
         hosts = self.host.hosts if self.host else ()
         return tuple(slot for host in hosts if not host.closed for slot in host.slots if slot not in held)
 
-    @property
+    @cached_property
     def live(self) -> tuple[Runner, ...]:
         """The runners that hold a slot."""
         return tuple(runner for runner in self.runners if runner.is_live)

@@ -6,17 +6,14 @@ current event loop, lets the model's time pass and sends its deliveries, signed 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import perf_counter
 from urllib.parse import urlencode
 
 import httpx
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -30,13 +27,12 @@ from app.sandbox.http_limits import Limits
 from app.sandbox.http_runner import RunnerFace
 from app.sandbox.http_table import endpoints
 from app.sandbox.http_web import WebFace
-from app.sandbox.serving import GuestServer
+from app.sandbox.serving import loopback, serving
 
 HOOK_TIMEOUT = 10.0  # seconds a receiver may take
 ONE_EACH = httpx.Limits(
     max_keepalive_connections=0
 )  # a connection that is kept may be closed just then: a lost delivery
-GOODBYE = 1  # seconds that open long polls are waited for at the end
 
 
 def make_app(
@@ -77,35 +73,17 @@ async def serve(
     client: httpx.AsyncClient | None = None,
 ) -> AsyncIterator[str]:
     """Run the application and yield the API's base URL; a *client* given carries the deliveries, and is closed."""
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
+    listener = loopback(port, host)
     web_url = f"http://{host}:{listener.getsockname()[1]}"
     model.shapes.api_url, model.shapes.web_url = web_url + base_path, web_url
     model.runners.service_url = f"{web_url}/_runner"
     app = make_app(model, base_path=base_path, versions=versions, limits=limits)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        log_level="critical",
-        lifespan="off",
-        access_log=False,
-        date_header=False,  # the model tells its own time
-        timeout_graceful_shutdown=GOODBYE,
-    )
-    server = GuestServer(config)
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    await server.up.wait()
-    try:
-        async with (
-            client or httpx.AsyncClient(timeout=HOOK_TIMEOUT, limits=ONE_EACH) as sender,
-            Carrier(model, over_http(model, sender)),
-        ):
-            yield web_url + base_path
-    finally:
-        server.should_exit = True
-        await running
-        listener.close()
+    async with (
+        serving(app, listener, date_header=False),  # the model tells its own time
+        client or httpx.AsyncClient(timeout=HOOK_TIMEOUT, limits=ONE_EACH) as sender,
+        Carrier(model, over_http(model, sender)),
+    ):
+        yield web_url + base_path
 
 
 def over_http(model: ModelGitHub, client: httpx.AsyncClient) -> Send:

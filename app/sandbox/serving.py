@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import uvicorn
+
+GOODBYE = 1  # s that open connections are waited for at the end
 
 
 class GuestServer(uvicorn.Server):
@@ -28,9 +31,24 @@ class GuestServer(uvicorn.Server):
         self.up.set()
 
 
-def loopback(port: int = 0) -> socket.socket:
-    """Return a socket bound to loopback; 0: any port that is free."""
+@asynccontextmanager
+async def serving(app: Any, listener: socket.socket, **options: Any) -> AsyncIterator[None]:
+    """Have an ASGI application answer on *listener*, which is closed in the end; *options* are uvicorn's."""
+    quiet = {"log_config": None, "log_level": "critical", "access_log": False, "lifespan": "off"}
+    server = GuestServer(uvicorn.Config(app, timeout_graceful_shutdown=GOODBYE, **(quiet | options)))
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    await server.up.wait()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await running
+        listener.close()
+
+
+def loopback(port: int = 0, host: str = "127.0.0.1") -> socket.socket:
+    """Return a socket bound to loopback, or to another *host* of this machine; 0: any port that is free."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
+    listener.bind((host, port))
     return listener

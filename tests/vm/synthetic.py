@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -36,7 +35,7 @@ from app.sandbox.host import ModelHost
 from app.sandbox.hostparts import ModelVM
 from app.sandbox.lives import RunnerLives
 from app.sandbox.server import free_port
-from app.sandbox.serving import GuestServer, loopback
+from app.sandbox.serving import loopback, serving
 from tests.vm.real_orchard import ADMIN, START, TOKENS, bootstrap_token, located
 
 METHODS = ["GET", "POST", "PUT", "DELETE"]
@@ -73,18 +72,11 @@ class Guests:
             WebSocketRoute("/v1/vms/{name}/exec", self._exec),
             Route("/{path:path}", self._pass_on, methods=METHODS),
         ]
-        config = uvicorn.Config(
-            Starlette(routes=routes), log_config=None, log_level="critical", lifespan="off", access_log=False,
-            ws="websockets-sansio", date_header=False, timeout_graceful_shutdown=1,
-        )  # fmt: skip
-        server = GuestServer(config)
-        running = asyncio.create_task(server.serve(sockets=[listener]))
-        await server.up.wait()
+        face = Starlette(routes=routes)
         try:
-            yield
+            async with serving(face, listener, ws="websockets-sansio", date_header=False):
+                yield
         finally:
-            server.should_exit = True
-            await running
             await self.lives.close()
             for task in self._reports:
                 task.cancel()

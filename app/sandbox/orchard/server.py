@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,11 +24,10 @@ from app.sandbox.orchard.controller import OrchardModel
 from app.sandbox.orchard.http import OrchardFace
 from app.sandbox.orchard.values import TART_VMS, WorkerRecord
 from app.sandbox.orchard.worker import ModelWorker
-from app.sandbox.serving import GuestServer, loopback
+from app.sandbox.serving import loopback, serving
 
 SERVER_NAME = "orchard-controller"
 ACCOUNT, TOKEN = "cidermill", "orchard-sandbox-token"  # of the sandbox
-GOODBYE = 1  # s that open connections are waited for at the end
 
 
 @dataclass(slots=True)
@@ -113,27 +111,15 @@ async def listening(made: Shelf, *, tls: bool = False, port: int = 0) -> AsyncIt
     scheme = "https" if tls else "http"
     made.url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
     made.certificate = make_certificate(made.place) if tls else None
-    config = uvicorn.Config(
+    async with serving(
         OrchardFace(made.model, made.workers).app(),
-        log_config=None,
-        log_level="critical",
-        lifespan="off",
-        access_log=False,
+        listener,
         date_header=False,  # the model tells its own time
         ws="websockets-sansio",
         ssl_certfile=made.certificate,
         ssl_keyfile=made.place / "controller.key" if tls else None,
-        timeout_graceful_shutdown=GOODBYE,
-    )
-    server = GuestServer(config)
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    await server.up.wait()
-    try:
+    ):
         yield
-    finally:
-        server.should_exit = True
-        await running
-        listener.close()
 
 
 def make_certificate(place: Path) -> Path:
