@@ -26,7 +26,8 @@ from app.api.broadcaster import Broadcaster
 from app.api.context import Context, Health
 from app.api.guard import guard
 from app.backend import backend_of, tart_of
-from app.clock import boot_session, utcnow
+from app.boot_session import boot_session
+from app.clock import utcnow
 from app.configfile import ConfigError, admin_token, load, lock_state_dir, prepare_state_dir
 from app.db.database import Database, open_engine
 from app.db.migrate import DatabaseUnusable, upgrade

@@ -19,7 +19,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from app.acts.means import Means
-from app.clock import ClockMark
+from app.boot_session import ClockMark
 from app.db.reader import Reader
 from app.db.store import Store
 from app.domain.actions import Action, Boot, Claim, Note, Reseat, Stop, subject

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select, text
 
-from app.clock import ClockMark
+from app.boot_session import ClockMark
 from app.db import board
 from app.db.board import Board, Span, Statistics
 from app.db.database import Database

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningDelete
 
-from app.clock import ClockMark
+from app.boot_session import ClockMark
 from app.db.database import Database
 from app.db.rows import (
     COOLDOWN,

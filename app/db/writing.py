@@ -12,7 +12,7 @@ from functools import cache
 from sqlalchemy import Connection, Table, delete, select, update
 from sqlalchemy.dialects.sqlite import Insert, insert
 
-from app.clock import ClockMark
+from app.boot_session import ClockMark
 from app.db.rows import (
     COOLDOWN,
     DELIVERY,

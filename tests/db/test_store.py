@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from app.clock import ClockMark
+from app.boot_session import ClockMark
 from app.db.database import Database, open_engine
 from app.db.migrate import upgrade
 from app.db.reader import LINE, LIVE_OR_OWED, JobFilter, Reader, Records

@@ -20,7 +20,6 @@ from app.sandbox.tart.locking import flocked, take_record
 from app.sandbox.tart.names import Remote, remote
 from app.sandbox.tart.options import Spec, parse
 from app.sandbox.tart.refusals import Failure, Misuse, Refusal, missing
-from app.sandbox.tart.registry import fetch
 
 CLONE = Spec(
     "clone",
@@ -58,6 +57,8 @@ def _source(home: Home, name: str) -> VM:
     place = image.path(home.cache)
     if not place.is_dir():
         leaks.report(home.root, "clone-pulls", f"{image} was not pulled before it was cloned")
+        from app.sandbox.tart.registry import fetch  # only here, since its digests take a while to import
+
         place = fetch(home, image)
     vm = VM(place.resolve(), name)
     vm.touch()

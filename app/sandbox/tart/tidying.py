@@ -11,7 +11,6 @@ import sys
 
 from app.clock import utcnow
 from app.sandbox.tart import faults, leaks
-from app.sandbox.tart.cloning import remove_tree
 from app.sandbox.tart.home import VM, Home
 from app.sandbox.tart.locking import try_flock
 from app.sandbox.tart.options import Spec, parse
@@ -48,6 +47,8 @@ def prune(home: Home, arguments: list[str]) -> None:
     else:
         found = [VM(place) for place in home.cache.rglob("sha256:*")]
     found.sort(key=lambda vm: vm.path.stat().st_atime, reverse=True)
+    from app.sandbox.tart.cloning import remove_tree  # only here, since garbage is collected by all commands
+
     kept = 0
     for vm in found:
         kept += vm.allocated_size

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.clock import ClockMark, boot_session
+from app.boot_session import ClockMark, boot_session
 from tests.builders import NOW
 
 HOUR = timedelta(hours=1)
