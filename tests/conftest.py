@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from app.db.database import Database, open_engine
-from app.db.migrate import upgrade
 from app.db.reader import Reader
 from app.db.store import Store
 from tests.builders import NOW, a_pool
+from tests.databases import new_database
 
 
 def pytest_configure() -> None:
@@ -46,9 +46,7 @@ def clock() -> Clock:
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """Open a migrated database in a file, on the caller's thread."""
-    path = tmp_path / "cidermill.db"
-    upgrade(path)
-    database = Database(open_engine(path), inline=True)
+    database = Database(open_engine(new_database(tmp_path / "cidermill.db")), inline=True)
     yield database
     database.close()
 

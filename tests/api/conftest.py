@@ -23,7 +23,6 @@ from app.api.broadcaster import Broadcaster
 from app.api.context import Context, Health, Reloaded, ReloadRefused
 from app.api.guard import guard
 from app.db.database import Database, open_engine
-from app.db.migrate import upgrade
 from app.db.reader import Reader
 from app.db.store import Store
 from app.doctor.boot import GUEST
@@ -42,6 +41,7 @@ from app.sandbox.host import ModelHost
 from app.sandbox.hostparts import ModelVM
 from tests.builders import NOW, a_pool
 from tests.conftest import Clock
+from tests.databases import new_database
 
 SECRET = "webhook-secret-of-the-tests"
 TOKEN = "admin-token-of-the-tests"
@@ -282,14 +282,6 @@ def signed(
     }
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Migrate one database; every test works on a copy."""
-    path = tmp_path_factory.mktemp("template") / "cidermill.db"
-    upgrade(path)
-    return path.read_bytes()
-
-
 class QuickDoctor:
     """The doctor, who knows what he finds before he looks."""
 
@@ -349,10 +341,8 @@ def a_context(
 
 
 @pytest.fixture
-def database_path(tmp_path: Path, template: bytes) -> Path:
-    path = tmp_path / "cidermill.db"
-    path.write_bytes(template)
-    return path
+def database_path(tmp_path: Path) -> Path:
+    return new_database(tmp_path / "cidermill.db")
 
 
 @pytest.fixture

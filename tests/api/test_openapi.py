@@ -19,6 +19,7 @@ from app.main import ROUTERS, create_app
 from tests.api.conftest import TOKEN, Server, serving
 from tests.api.test_composition import some_settings
 from tests.conftest import Clock
+from tests.databases import new_database
 
 LOCAL = {"Host": "localhost"}
 ENDLESS = {
@@ -36,11 +37,9 @@ OPERATIONS = [
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, template: bytes) -> Iterator[Server]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Start an application that holds a job and a runner; requests come on loops of their own."""
-    path = tmp_path_factory.mktemp("openapi") / "cidermill.db"
-    path.write_bytes(template)
-    context = serving(path, Clock())
+    context = serving(new_database(tmp_path_factory.mktemp("openapi") / "cidermill.db"), Clock())
     with asyncio.Runner() as runner:
         server = runner.run(context.__aenter__())
         runner.run(server.busy_runner())

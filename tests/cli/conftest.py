@@ -13,8 +13,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from app.cli.program import program
-from tests.api.conftest import TOKEN, Server, serving, template  # noqa: F401  # a fixture, by its name
+from tests.api.conftest import TOKEN, Server, serving
 from tests.conftest import Clock
+from tests.databases import new_database
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,18 +45,12 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(
-    tmp_path: Path,
-    template: bytes,  # noqa: F811
-    clock: Clock,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Desk]:
+async def desk(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
     """Start a server on loopback; the directory and the home are empty ones."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "token").write_text(TOKEN + "\n")
-    (tmp_path / "cidermill.db").write_bytes(template)
-    async with serving(tmp_path / "cidermill.db", clock) as server:
+    async with serving(new_database(tmp_path / "cidermill.db"), clock) as server:
         listening = uvicorn.Server(
             uvicorn.Config(server.app, port=0, lifespan="off", ws="none", log_config=None, access_log=False)
         )

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from app.db.migrate import upgrade
 from app.doctor.boot import Tried, boot_here, boot_there, one_a_image, told
 from app.domain.runners import RunnerState
 from app.domain.world import VMState
@@ -19,6 +18,7 @@ from app.sandbox.hostparts import ModelVM
 from tests.api.conftest import Server, serving
 from tests.builders import NOW, a_pool
 from tests.conftest import Clock
+from tests.databases import new_database
 from tests.doctor.seen import expect
 
 POOL = a_pool()
@@ -104,8 +104,7 @@ async def test_without_room_nothing_is_booted(running: tuple[str, ...], free: fl
 
 @pytest.fixture
 async def site(tmp_path: Path, clock: Clock) -> AsyncIterator[Server]:
-    upgrade(tmp_path / "cidermill.db")
-    async with serving(tmp_path / "cidermill.db", clock) as server:
+    async with serving(new_database(tmp_path / "cidermill.db"), clock) as server:
         await server.passes(3)
         yield server
 

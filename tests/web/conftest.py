@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from app.web import pages
-from tests.api.conftest import TOKEN, Server, database_path, server, template
+from tests.api.conftest import TOKEN, Server, database_path, server
 
-__all__ = ["browser", "database_path", "server", "stranger", "template"]
+__all__ = ["browser", "database_path", "server", "stranger"]
 HERE = "http://localhost:8000"
 
 

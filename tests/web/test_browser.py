@@ -19,11 +19,11 @@ from app.sandbox.demo import CONFIG, LABELS
 from app.sandbox.outside import outside
 from app.sandbox.server import Server as RealServer
 from app.web import pages
-from tests.api.conftest import TOKEN, Server, database_path, server, template
+from tests.api.conftest import TOKEN, Server, database_path, server
 from tests.browser import NEEDS_AXE, NEEDS_CHROMIUM, barriers, chromium
 from tests.web.test_events import listening
 
-__all__ = ["database_path", "server", "template"]
+__all__ = ["database_path", "server"]
 PHONE = {"width": 390, "height": 844}
 IN_ALL_SECONDS = 100.0
 
