@@ -14,10 +14,10 @@ from app.ports import VMError
 from app.sandbox import github_faults as faults
 from tests.builders import a_pool
 from tests.simulation.layers import Call, Fuse
-from tests.simulation.site import Site
+from tests.simulation.site import VIRTUAL_TIME, Site
 from tests.test_reconcile import a_site, queue
 
-pytestmark = pytest.mark.looptime
+pytestmark = VIRTUAL_TIME
 LONG = 4000.0  # virtual seconds
 TAKES = 120.0  # to prepare a base
 MORE = pytest.mark.long  # a variant of a row beside it

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
+from tests.simulation.site import VIRTUAL_TIME
 from tests.simulation.trouble import Latency
 from tests.test_reconcile import a_site, queue
 
-pytestmark = pytest.mark.looptime
+pytestmark = VIRTUAL_TIME
 
 
 async def test_boots_get_slow(tmp_path: Path) -> None:

@@ -6,14 +6,12 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from app.github.pace import PER_MINUTE, Pace
 from tests.simulation.layers import Call
-from tests.simulation.site import Variant
+from tests.simulation.site import VIRTUAL_TIME, Variant
 from tests.test_reconcile import a_site, queue
 
-pytestmark = pytest.mark.looptime
+pytestmark = VIRTUAL_TIME
 SLOTS = PER_MINUTE // 3
 
 

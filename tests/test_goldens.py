@@ -11,11 +11,11 @@ from app.domain.pools import Start
 from app.domain.runners import Purpose, Runner
 from app.ports import VMError
 from tests.builders import a_pool
-from tests.simulation.site import Site
+from tests.simulation.site import VIRTUAL_TIME, Site
 from tests.test_bases import AtFirst
 from tests.test_reconcile import a_site, queue
 
-pytestmark = pytest.mark.looptime
+pytestmark = VIRTUAL_TIME
 LONG = 4000.0  # virtual seconds
 TAKES = 60.0  # to make a golden
 MORE = pytest.mark.long  # a variant of a row beside it

@@ -11,9 +11,9 @@ import pytest
 
 from app.ports import VMError
 from tests.builders import a_pool
-from tests.simulation.site import Site
+from tests.simulation.site import VIRTUAL_TIME, Site
 
-pytestmark = pytest.mark.looptime
+pytestmark = VIRTUAL_TIME
 SPAN = 60.0  # s, between two questions to the registry
 IMAGE = "ghcr.io/acme/macos:latest"
 LABELS = ("self-hosted", "mac")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from app.domain.runners import Purpose, Runner
 from app.ports import VMError
 from tests.builders import a_pool
-from tests.simulation.site import Site
+from tests.simulation.site import VIRTUAL_TIME, Site
 from tests.test_reconcile import a_site, queue
 
-pytestmark = pytest.mark.looptime
+pytestmark = VIRTUAL_TIME
 IMAGE = "ghcr.io/acme/mac:1"
 LONG = 4000.0  # virtual seconds
 TAKES = 600.0  # for a Mac to fetch an image

@@ -16,10 +16,10 @@ from app.sandbox.github_runners import registration_deleted
 from app.sandbox.github_values import Job
 from tests.builders import a_pool
 from tests.simulation.layers import Call, Fuse, Port
-from tests.simulation.site import STEP, Site
+from tests.simulation.site import STEP, VIRTUAL_TIME, Site
 from tests.simulation.trouble import Latency
 
-pytestmark = pytest.mark.looptime
+pytestmark = VIRTUAL_TIME
 LABELS = ("self-hosted", "mac")
 LONG = 4000.0  # virtual seconds
 

@@ -19,11 +19,11 @@ import pytest
 from app.ports import OutsideError, VMError
 from tests.builders import NOW, a_host
 from tests.simulation.layers import Call
-from tests.simulation.site import Variant
+from tests.simulation.site import VIRTUAL_TIME, Variant
 from tests.simulation.story import STORM, Story
 from tests.simulation.trouble import CALM
 
-pytestmark = pytest.mark.looptime
+pytestmark = VIRTUAL_TIME
 FIXED = 1
 LATE = NOW + timedelta(days=1)
 

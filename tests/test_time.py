@@ -9,9 +9,10 @@ import pytest
 
 from app.sandbox import github_faults as faults
 from tests.builders import a_pool
+from tests.simulation.site import VIRTUAL_TIME
 from tests.test_reconcile import LONG, a_site, one_of_two_runs, queue
 
-pytestmark = pytest.mark.looptime
+pytestmark = VIRTUAL_TIME
 
 
 async def test_a_mint_that_must_wait(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from app.domain.runners import Runner, RunnerState
 from app.domain.warm import LASTS
 from tests.builders import a_pool
 from tests.simulation.layers import Fuse
-from tests.simulation.site import Site
+from tests.simulation.site import VIRTUAL_TIME, Site
 from tests.simulation.trouble import Latency
 from tests.test_reconcile import a_site, queue
 
-pytestmark = pytest.mark.looptime
+pytestmark = VIRTUAL_TIME
 LONG = 4000.0  # virtual seconds
 BOOT = 12.0
 MINE, THEIRS = ("mac",), ("other",)

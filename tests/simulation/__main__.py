@@ -25,6 +25,7 @@ from pathlib import Path
 import looptime
 import structlog
 
+from tests.simulation.site import TURNS
 from tests.simulation.story import STORM, Story
 
 LAST_LINES = 40
@@ -48,7 +49,7 @@ def tell(seed: int, hours: float) -> Told:
     structlog.configure(processors=[_say_nothing])
     asyncio.set_event_loop(None)
     with tempfile.TemporaryDirectory() as place:
-        loop = looptime.new_event_loop()
+        loop = looptime.new_event_loop(**TURNS)
         try:
             story = loop.run_until_complete(_tell(Path(place), seed, hours))
             site = story.site

@@ -17,10 +17,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
 from sqlalchemy import event, or_, select
 
 from app.db.database import Database, open_engine
-from app.db.migrate import upgrade
 from app.db.reader import Reader
 from app.db.rows import RUNNER, runner_from
 from app.db.store import Delivery, Store
@@ -36,6 +36,7 @@ from app.sandbox.github import ModelGitHub
 from app.sandbox.host import ModelHost
 from app.sandbox.lives import Pace, RunnerLives
 from tests.builders import NOW, a_pool
+from tests.databases import new_database
 from tests.simulation.layers import Fuse, Layer, Port
 from tests.simulation.trace import Trace
 from tests.simulation.trouble import Latency, Trouble
@@ -45,6 +46,9 @@ BELL = 5.0  # seconds, as app.timers rings
 MIN_FREE_DISK_GB = 30.0
 GITHUB_WAITS = 10.0  # seconds for an answer to a webhook
 STEP = 0.5
+# Nothing here waits for a thread or a socket, so a loop need not turn 42 times, in vain, before its time goes on.
+TURNS = {"noop_cycles": 1}
+VIRTUAL_TIME = pytest.mark.looptime(**TURNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +134,7 @@ class Site:
         self.slots, self.names = slots, Names("mini")
         self.variant = variant or Variant()
         self.clock, self.skew = Clock(), timedelta(0)
-        path = place / "cidermill.db"
-        upgrade(path)
-        engine = open_engine(path)
+        engine = open_engine(new_database(place / "cidermill.db"))
         # Our processes crash here, this machine does not: nothing need reach the disk.
         event.listen(engine, "connect", lambda dbapi, _: dbapi.execute("PRAGMA synchronous=OFF"))
         self.database = Database(engine, inline=True)
@@ -266,7 +268,7 @@ class Site:
         return [runner.state.value for runner in self.runners()]
 
     def is_drained(self) -> bool:
-        return not self.witness.left()
+        return self.witness.github_is_done() and not self.witness.left()
 
     def check(self) -> None:
         """Fail on anything the witness saw, or a life it finds illegal; everything must have ended."""

@@ -185,20 +185,26 @@ class Witness:
             f"runner {r.name} ({r.state}, {r.reason})" for r in site.runners(owed=True) if r.name not in warm
         ]
         left += [f"VM {name}" for name in site.host.vms if site.names.is_runner(name) and name not in warm]
-        left += [
-            f"registration {registration.name}"
-            for registration in site.model.runners.registrations.values()
-            if site.names.is_runner(registration.name)
-        ]
+        left += [f"registration {name}" for name in self._registered()]
         known = self._known_jobs()
         for job in site.model.workflows.jobs.values():
             if not self.is_served(job):
                 continue
-            if job.status != "completed" and job.run.verdict is None:
+            if _is_open(job):
                 left.append(f"job {job.id} is {job.status} at GitHub, {known.get(job.id, 'unknown')} to us")
             elif known.get(job.id, JobStatus.COMPLETED) is not JobStatus.COMPLETED:  # or nobody ever told us
                 left.append(f"job {job.id} is over at GitHub, {known[job.id]} to us")
         return left
+
+    def github_is_done(self) -> bool:
+        """Whether GitHub has nothing left for us: seen without the database, since it is asked at every step."""
+        jobs = self._site.model.workflows.jobs.values()
+        return not self._registered() and not any(_is_open(job) and self.is_served(job) for job in jobs)
+
+    def _registered(self) -> list[str]:
+        site = self._site
+        registered = (registration.name for registration in site.model.runners.registrations.values())
+        return [name for name in registered if site.names.is_runner(name)]
 
     def is_served(self, job: Job) -> bool:
         """Whether one of our pools serves the job, and we can know of it."""
@@ -233,3 +239,7 @@ class Witness:
             return {
                 row.id: JobStatus(row.status) for row in connection.execute(select(JOB.c.id, JOB.c.status))
             }
+
+
+def _is_open(job: Job) -> bool:
+    return job.status != "completed" and job.run.verdict is None
