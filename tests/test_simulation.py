@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from tests.builders import NOW, a_host
 from tests.simulation.layers import Call
 from tests.simulation.site import VIRTUAL_TIME, Variant
 from tests.simulation.story import STORM, Story
-from tests.simulation.trouble import CALM
+from tests.simulation.trouble import CALM, Rates
 
 pytestmark = VIRTUAL_TIME
-FIXED = 1
+LONG = pytest.mark.long  # a longer story of the same kind
+FIXED = 3
+BUSY_OPERATOR = replace(STORM, operator=60)  # who often ends a runner to which GitHub has just given a job
 LATE = NOW + timedelta(days=1)
 
 
@@ -38,20 +41,24 @@ def a_seed() -> int:
     return int(os.environ.get("CIDERMILL_SEED") or random.SystemRandom().randrange(2**32))
 
 
-async def test_a_calm_day(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hours", [0.3, pytest.param(0.75, marks=LONG)])
+async def test_a_calm_day(tmp_path: Path, hours: float) -> None:
     """Without faults every job that a pool serves is run by a runner of ours, and nothing is left."""
-    assert await tell(tmp_path, FIXED, rates=CALM) == []
+    assert await tell(tmp_path, FIXED, rates=CALM, hours=hours) == []
 
 
-@pytest.mark.parametrize("seed", [FIXED, None])
-async def test_a_storm(tmp_path: Path, seed: int | None) -> None:
+@pytest.mark.parametrize(
+    ("seed", "hours"),
+    [(FIXED, 0.25), pytest.param(1, 0.4, marks=LONG), pytest.param(None, 0.4, id="any", marks=LONG)],
+)
+async def test_a_storm(tmp_path: Path, seed: int | None, hours: float) -> None:
     """Through faults of every kind no rule is broken, and afterwards everything drains to nothing."""
-    assert await tell(tmp_path, a_seed() if seed is None else seed, rates=STORM, hours=0.4) == []
+    assert await tell(tmp_path, a_seed() if seed is None else seed, rates=STORM, hours=hours) == []
 
 
 def test_a_story_is_its_seed() -> None:
     """Told by two processes, whose hashes differ, it is the same call by call."""
-    program = (sys.executable, "-m", "tests.simulation", "--seeds", "7", "--hours", "0.1")
+    program = (sys.executable, "-m", "tests.simulation", "--seeds", "7", "--hours", "0.05")
     told = []
     with ExitStack() as stack:
         for hashes in ("1", "2"):
@@ -120,18 +127,23 @@ def unasking(verb: str, call: Call) -> Call:
 
 @pytest.mark.timeout(240)  # several stories, one after the other
 @pytest.mark.parametrize(
-    "variant",
+    ("variant", "rates", "first"),  # the seed of a story that soon shows it
     [
-        pytest.param(Variant(host=(blind,)), id="a failed list of VMs is read as none"),
-        pytest.param(Variant(host=(insistent,)), id="a JIT config is delivered twice"),
-        pytest.param(Variant(github=(unasking,)), id="a runner is destroyed and GitHub was not asked"),
+        pytest.param(Variant(host=(blind,)), STORM, 3, id="a failed list of VMs is read as none"),
+        pytest.param(Variant(host=(insistent,)), STORM, 3, id="a JIT config is delivered twice"),
+        pytest.param(
+            Variant(github=(unasking,)),
+            BUSY_OPERATOR,
+            1,
+            id="a runner is destroyed and GitHub was not asked",
+        ),
     ],
 )
-async def test_it_has_teeth(tmp_path: Path, variant: Variant) -> None:
+async def test_it_has_teeth(tmp_path: Path, variant: Variant, rates: Rates, first: int) -> None:
     """A version that is broken on purpose is found out by one of a few stories."""
-    for seed in range(1, 9):
+    for seed in range(first, first + 8):
         place = tmp_path / str(seed)
         place.mkdir()
-        if await tell(place, seed, rates=STORM, variant=variant):
+        if await tell(place, seed, rates=rates, variant=variant):
             return
     pytest.fail("nobody noticed")
