@@ -13,7 +13,7 @@ from tests.test_reconcile import a_site, queue
 pytestmark = VIRTUAL_TIME
 IMAGE = "ghcr.io/acme/mac:1"
 LONG = 4000.0  # virtual seconds
-TAKES = 600.0  # for a Mac to fetch an image
+TAKES = 300.0  # for a Mac to fetch an image
 
 
 def pulls(site: Site, *, live: bool = False) -> list[Runner]:

@@ -120,14 +120,10 @@ async def on_model(_place: Path) -> AsyncIterator[Bench]:
     yield Bench(ModelHost(utcnow))
 
 
-@pytest.fixture(
-    params=[
-        on_model,
-        on_tart,
-        on_orchard,
-        pytest.param(on_real_orchard, marks=[pytest.mark.orchard, pytest.mark.timeout(240)]),
-    ]
-)
+REAL = pytest.param(on_real_orchard, marks=[pytest.mark.orchard, pytest.mark.timeout(240)])
+
+
+@pytest.fixture(params=[on_model, on_tart, pytest.param(on_orchard, marks=pytest.mark.long), REAL])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     async with request.param(tmp_path) as made:
         yield made
@@ -137,6 +133,7 @@ def spec(**changes: Any) -> Pool:
     return a_pool(**{"boot_timeout": timedelta(seconds=15)} | changes)
 
 
+@pytest.mark.parametrize("bench", [on_model, on_tart, on_orchard, REAL], indirect=True)
 async def test_a_vms_life(bench: Bench) -> None:
     """Started it answers, without an identity; delivered it runs a runner, once; deleted it is absent."""
     facts = await bench.vms.start(A, bench.spec())

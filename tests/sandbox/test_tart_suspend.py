@@ -15,6 +15,7 @@ COLLISION = (
 )
 RESUMED = "restoring VM state from a snapshot...\nresuming VM...\n"
 UNUSABLE = "Code=12"
+LONG = pytest.mark.long  # a variant of a row beside it
 
 
 def stale(mac: Mac, name: str) -> set[str]:
@@ -83,13 +84,18 @@ def test_a_stranger_with_the_same_mac(mac: Mac) -> None:
     ("change", "noted"),
     [
         pytest.param(
-            lambda mac: mac.good("set", "c", "--cpu", "3"), ["set-suspended", "unfit-snapshot"], id="set"
+            lambda mac: mac.good("set", "c", "--cpu", "3"),
+            ["set-suspended", "unfit-snapshot"],
+            id="set",
+            marks=LONG,
         ),
         pytest.param(
             lambda mac: mac.good("set", "c", "--random-mac"), ["set-suspended", "unfit-snapshot"], id="MAC"
         ),
-        pytest.param(lambda mac: mac.faults(version="2.36.0"), ["unfit-snapshot"], id="another tart"),
-        pytest.param(lambda mac: mac.faults(macos=16), ["unfit-snapshot"], id="another macOS"),
+        pytest.param(
+            lambda mac: mac.faults(version="2.36.0"), ["unfit-snapshot"], id="another tart", marks=LONG
+        ),
+        pytest.param(lambda mac: mac.faults(macos=16), ["unfit-snapshot"], id="another macOS", marks=LONG),
         pytest.param(lambda mac: mac.faults(Fault("restore_fails", count=2)), [], id="no reason"),
     ],
 )

@@ -227,6 +227,8 @@ class Witness:
 
     def _kept_warm(self) -> set[str]:
         """Return the VMs that rest as their pools ask for; what is beyond that, or still moves, is not over."""
+        if not any(pool.min_ready for pool in self._site.pools):
+            return set()
         ready = [runner for runner in self._site.runners() if runner.state is RunnerState.READY]
         return {
             runner.name

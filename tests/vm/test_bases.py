@@ -281,7 +281,12 @@ LATE = {"install": 5.0, "script": 1.0, "finish": 5.0, "shut_down": 3.0}
             id="script fails",
         ),
         pytest.param(
-            [], nothing, script("sleep 60"), Must("script_timeout", "in the image"), id="script hangs"
+            [],
+            nothing,
+            script("sleep 60"),
+            Must("script_timeout", "in the image"),
+            id="script hangs",
+            marks=LONG,
         ),
         pytest.param(
             [],
@@ -321,6 +326,7 @@ LATE = {"install": 5.0, "script": 1.0, "finish": 5.0, "shut_down": 3.0}
             plain,
             Must("shutdown_timeout", "keeps running"),
             id="shutdown hangs",
+            marks=LONG,
         ),
         pytest.param(
             [],

@@ -121,7 +121,9 @@ async def test_a_guest_does_not_answer(up: Host, fault: str, limits: dict[str, f
 @pytest.mark.parametrize(
     ("fault", "limits", "must"),
     [
-        pytest.param("exec_hangs", {"deliver": 0.5}, Must("guest_silent", "guest agent"), id="exec hangs"),
+        pytest.param(
+            "exec_hangs", {"deliver": 0.5}, Must("guest_silent", "guest agent"), id="exec hangs", marks=LONG
+        ),
         pytest.param(
             "exec_garbage",
             {},
@@ -205,7 +207,7 @@ async def test_free_space_is_that_of_the_vms_volume(host: Host, elsewhere: Path)
     "fault",
     [
         pytest.param(Fault("stop_fails"), id="tart stop fails", marks=LONG),
-        pytest.param(Fault("hang", verb="stop", seconds=60), id="tart stop hangs"),
+        pytest.param(Fault("hang", verb="stop", seconds=60), id="tart stop hangs", marks=LONG),
         pytest.param(Fault("ignores_sigint"), id="the guest does not heed it"),
         pytest.param(Fault("delete_leaves"), id="tart delete leaves a directory"),
         pytest.param(Fault("slot_release_slow", seconds=0.5), id="the place is given up late", marks=LONG),
@@ -228,6 +230,7 @@ async def test_a_removal_succeeds_all_the_same(up: Host, fault: Fault) -> None:
             {"clone": 0.5},
             Must("delete_timeout", "tried again"),
             id="tart delete hangs",
+            marks=LONG,
         ),
     ],
 )

@@ -105,7 +105,7 @@ async def test_one_clone_at_a_time(host: Host) -> None:
     [
         pytest.param(Fault("restore_fails", vm=A), "restore_failed", 0, id="the restore fails"),
         pytest.param(Fault("resume_silent", vm=A), "resume_silent", 0, id="the guest is silent", marks=LONG),
-        pytest.param(Fault("mac_taken", vm=A), None, 1, id="a stranger has its MAC"),
+        pytest.param(Fault("mac_taken", vm=A), None, 1, id="a stranger has its MAC", marks=LONG),
         pytest.param(Fault("guest_crash", vm=A, count=1), "guest_crashed", 0, id="it crashes", marks=LONG),
         pytest.param(
             Fault("clone_fails", vm=A, count=2), "clone_failed", 0, id="it cannot be cloned", marks=LONG
@@ -186,7 +186,7 @@ async def test_its_size_counts_what_the_guest_had_in_memory(host: Host) -> None:
     ("fault", "must"),
     [
         pytest.param(Fault("suspend_fails", vm=C), Must("suspend_failed", "macOS 15"), id="it is not suspended"),
-        pytest.param(Fault("restore_fails", vm=C), Must("restore_failed", "removed"), id="it is not restored"),
+        pytest.param(Fault("restore_fails", vm=C), Must("restore_failed", "removed"), id="it is not restored", marks=LONG),
         pytest.param(
             Fault("mac_taken", vm=C, count=2), Must("mac_taken", "tried again"), id="a stranger has its MAC", marks=LONG
         ),
