@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import httpx
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from githubkit import AppAuthStrategy, AppInstallationAuthStrategy, GitHubCore, TokenAuthStrategy
 from githubkit.auth import BaseAuthStrategy
 
@@ -34,18 +37,29 @@ class TokenCredentials:
 
 def as_app(credentials: AppCredentials) -> BaseAuthStrategy:
     """Speak as the App itself: about itself, and about where it is installed."""
-    return AppAuthStrategy(credentials.app_id, credentials.private_key)
+    return AppAuthStrategy(credentials.app_id, _signing_key(credentials.private_key))
 
 
 def as_installation(credentials: AppCredentials, installation_id: int) -> BaseAuthStrategy:
     """Speak as the App where it is installed."""
-    strategy = AppInstallationAuthStrategy(credentials.app_id, credentials.private_key, installation_id)
-    return _OneTokenForAll(strategy)
+    key = _signing_key(credentials.private_key)
+    return _OneTokenForAll(AppInstallationAuthStrategy(credentials.app_id, key, installation_id))
 
 
 def as_token(credentials: TokenCredentials) -> BaseAuthStrategy:
     """Speak as whoever made the token. A newline after it, as files have, would spoil every request."""
     return TokenAuthStrategy(credentials.token.strip())
+
+
+@lru_cache(maxsize=1)  # there is one App
+def _signing_key(pem: str) -> Any:
+    """Return a key as PyJWT signs with it: from text it would read and check it for each JWT, for some 50 ms of the loop.
+
+    What is no key stays text, and is refused when it should sign.
+    """
+    with suppress(ValueError):
+        return load_pem_private_key(pem.encode(), password=None)
+    return pem
 
 
 class _OneTokenForAll(BaseAuthStrategy):
