@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
+from starlette.routing import BaseRoute
 
 from app.api.broadcaster import Broadcaster
 from app.api.context import Context, Health, Reloaded, ReloadRefused
@@ -296,9 +298,17 @@ def build(context: Context) -> FastAPI:
     app = FastAPI(title="CiderMill")
     app.state.context, app.state.doctor = context, QuickDoctor()
     guard(app, context.hosts)
+    app.router.routes.extend(routes())
+    return app
+
+
+@cache
+def routes() -> list[BaseRoute]:
+    """Return the API's routes, whose models FastAPI makes when they are first used: once a process, not for each test."""
+    app = FastAPI(openapi_url=None)
     for router in ROUTERS:
         app.include_router(router)
-    return app
+    return app.router.routes
 
 
 def a_context(
