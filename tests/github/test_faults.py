@@ -88,6 +88,7 @@ async def person() -> AsyncIterator[Pair]:
         yield pair
 
 
+LONG = pytest.mark.long  # a variant of a row beside it
 QUESTIONS: dict[str, Callable[[GitHubClient], Awaitable[object]]] = {
     "installation": lambda client: client.registrations(ACME),
     "token": lambda client: client.registrations(ACME),
@@ -100,15 +101,15 @@ QUESTIONS: dict[str, Callable[[GitHubClient], Awaitable[object]]] = {
 }
 LOST = [
     pytest.param(fault.answer(500), id="500"),
-    pytest.param(fault.answer(503), id="503"),
+    pytest.param(fault.answer(503), id="503", marks=LONG),
     pytest.param(fault.page("<html><h1>502 Bad Gateway</h1></html>", 502), id="a proxy's 502"),
     pytest.param(fault.page("<html>Log in to the hotel's network</html>"), id="a page in place of JSON"),
     pytest.param(fault.page('{"total_count": 1, "runners": [{"id": 1, "na'), id="half a JSON"),
-    pytest.param(fault.page("{'total_count': 0}"), id="malformed JSON"),
-    pytest.param(fault.page(""), id="an empty 200"),
-    pytest.param(fault.page("null"), id="null"),
-    pytest.param(fault.page("[]"), id="a list"),
-    pytest.param(fault.page('"ok"'), id="text"),
+    pytest.param(fault.page("{'total_count': 0}"), id="malformed JSON", marks=LONG),
+    pytest.param(fault.page(""), id="an empty 200", marks=LONG),
+    pytest.param(fault.page("null"), id="null", marks=LONG),
+    pytest.param(fault.page("[]"), id="a list", marks=LONG),
+    pytest.param(fault.page('"ok"'), id="text", marks=LONG),
     pytest.param(fault.page("[" * 5000), id="JSON too deep to read"),
     pytest.param(fault.page('{"id": "1", "runners": 7, "runner_groups": {}}'), id="wrong shapes"),
     pytest.param(fault.reset(), id="a connection that breaks"),

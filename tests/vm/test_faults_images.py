@@ -51,9 +51,9 @@ async def go_on(host: Host) -> list[str]:
 @pytest.mark.parametrize(
     ("deletions", "begun_again"),
     [
-        pytest.param(0, True, id="before what was pulled is let go of"),
+        pytest.param(0, True, id="before what was pulled is let go of", marks=pytest.mark.long),
         pytest.param(1, True, id="before the base is removed"),
-        pytest.param(2, False, id="before that is noted"),
+        pytest.param(2, False, id="before that is noted", marks=pytest.mark.long),
     ],
 )
 async def test_a_death_while_the_base_before_goes(
