@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import signal
 import sys
 from enum import StrEnum
 from typing import Annotated
@@ -35,6 +36,8 @@ def demo(
 
     chosen = secrets.randbelow(2**32) if seed is None else seed
     typer.echo(f"seed {chosen}")
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: it must not leave its server and VMs behind
+        signal.signal(number, signal.default_int_handler)
     try:
         went_well = asyncio.run(
             run(
