@@ -73,7 +73,7 @@ async def on_real_orchard() -> AsyncIterator[Fleet]:
 @pytest.mark.parametrize(
     ("fleet", "places"),
     [
-        pytest.param(on_model, 4, id="the model"),
+        pytest.param(on_model, 4, id="the model", marks=pytest.mark.long),
         pytest.param(on_real_orchard, 2, id="a real Orchard", marks=pytest.mark.orchard),
     ],
 )

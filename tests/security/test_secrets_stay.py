@@ -160,7 +160,7 @@ def a_job(number: int, name: str = "build", status: str = "queued") -> dict[str,
 
 
 STORIES = [
-    pytest.param(troubled, id="troubled"),
+    pytest.param(troubled, id="troubled", marks=pytest.mark.long),
     pytest.param(hostile, id="hostile"),
     pytest.param(echoed, id="echoed", marks=pytest.mark.long),
 ]

@@ -55,6 +55,7 @@ async def dropped(host: Host) -> None:
         await host.backend.drop_base(base.name, frozenset())
 
 
+@pytest.mark.long
 async def test_an_image_without_a_runner_serves(host: Host) -> None:
     """The base has the runner that was asked for; launches clone it, and what is left of its making is nothing."""
     make_image(host.home, IMAGE, {})
@@ -76,6 +77,7 @@ async def test_an_image_without_a_runner_serves(host: Host) -> None:
     await dropped(host)
 
 
+@pytest.mark.long
 async def test_what_an_image_keeps_beside_the_runner_stays(host: Host) -> None:
     """An update replaces what the runner is made of: an environment stays, an identity and old parts go."""
     files = runner_files(version=OLD) | {
@@ -140,6 +142,7 @@ async def test_the_next_one_takes_its_place(host: Host) -> None:
     await dropped(host)
 
 
+@pytest.mark.long
 async def test_a_restart_remembers(host: Host) -> None:
     """What was prepared outlives us; where it is forgotten the base is one of no image, which nothing clones."""
     await host.backend.make_base(B, a_spec(), a_package(host))
@@ -155,6 +158,7 @@ async def test_a_restart_remembers(host: Host) -> None:
     await again.close()
 
 
+@pytest.mark.long
 async def test_a_base_that_somebody_deleted(host: Host) -> None:
     """Launches go on from the image."""
     await host.backend.make_base(B, a_spec(), a_package(host))
@@ -170,6 +174,7 @@ async def dropped_by_hand(host: Host, name: str) -> None:
     await Tart(str(host.program), host.home, {}).delete(name)
 
 
+@pytest.mark.long
 async def test_a_local_image_that_was_built_anew_is_another(host: Host) -> None:
     """What tells it is the same until then, whatever is cloned from it."""
     first = (await host.backend.look()).digests[IMAGE]

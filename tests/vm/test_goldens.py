@@ -90,6 +90,7 @@ async def test_launches_resume_clones_of_it(host: Host) -> None:
     await cleared(backend)
 
 
+@pytest.mark.long
 async def test_one_clone_at_a_time(host: Host) -> None:
     """The second of two launches boots, and once another golden is there both are resumed; none has a twin's MAC."""
     backend, spec = backend_of(host), snapshot()
@@ -130,6 +131,7 @@ async def test_a_launch_that_is_not_resumed_boots(
     await cleared(backend, A)
 
 
+@pytest.mark.long
 async def test_the_hosts_limit_is_no_fault_of_a_golden(host: Host) -> None:
     """A boot would meet it as well: the launch fails as one, and the golden stays."""
     backend = backend_of(host)
@@ -140,6 +142,7 @@ async def test_the_hosts_limit_is_no_fault_of_a_golden(host: Host) -> None:
     await cleared(backend, A)
 
 
+@pytest.mark.long
 async def test_what_makes_it_useless(host: Host) -> None:
     """Another image, pool or tart, or one of another pool: launches boot, and nothing that cannot fit is restored."""
     backend, spec = backend_of(host), snapshot()
@@ -159,6 +162,7 @@ async def test_what_makes_it_useless(host: Host) -> None:
     await cleared(backend, A)
 
 
+@pytest.mark.long
 async def test_a_restart_remembers(host: Host) -> None:
     """What was made outlives us, and a VM that was resumed is adopted as one; what is forgotten is of no pool."""
     golden = await made(host, backend_of(host))
@@ -173,6 +177,7 @@ async def test_a_restart_remembers(host: Host) -> None:
     await cleared(again, A)
 
 
+@pytest.mark.long
 async def test_its_size_counts_what_the_guest_had_in_memory(host: Host) -> None:
     """Tart does not count the snapshot, we do."""
     backend = backend_of(host)

@@ -42,7 +42,10 @@ async def end_of(bench: OrchardBench) -> tuple[str, str]:
 
 @pytest.mark.parametrize(
     ("code", "how"),
-    [pytest.param(0, "runner_ended", id="well"), pytest.param(7, "runner_too_old", id="turned away")],
+    [
+        pytest.param(0, "runner_ended", id="well"),
+        pytest.param(7, "runner_too_old", id="turned away", marks=pytest.mark.long),
+    ],
 )
 async def test_a_runner_ends(bench: OrchardBench, code: int, how: str) -> None:
     """The runner's end is the VM's, told with its cause; what it said is kept, and its place is free again."""
@@ -73,6 +76,7 @@ async def test_no_secret_reaches_the_controller(
         assert "orchard-sandbox-token" not in text
 
 
+@pytest.mark.long
 async def test_answers_that_get_lost(bench: OrchardBench) -> None:
     """A VM asked for twice is one VM, and a JIT config delivered twice is one runner."""
     faults = bench.shelf.model.faults
@@ -88,6 +92,7 @@ async def test_answers_that_get_lost(bench: OrchardBench) -> None:
     assert broken.value.reason == "exec_broken"
 
 
+@pytest.mark.long
 async def test_pending_for_ever(bench: OrchardBench) -> None:
     """A VM that no worker takes, and one that its worker does nothing about, are given up, each with its mend."""
     (worker,) = bench.shelf.workers.values()
@@ -100,6 +105,7 @@ async def test_pending_for_ever(bench: OrchardBench) -> None:
     assert stalled.value.reason == "worker_stalled"
 
 
+@pytest.mark.long
 async def test_a_mac_is_chosen(tmp_path: Path) -> None:
     """A VM goes to the Mac it is meant for, where that has a label of its own; and to another where it is not taken there."""
     async with orchard_bench(tmp_path, macs=("mini1", "mini2", "mini3")) as bench:
@@ -113,6 +119,7 @@ async def test_a_mac_is_chosen(tmp_path: Path) -> None:
         assert (await bench.vms.start(B, spec(), host="mini3")).host != "mini3"
 
 
+@pytest.mark.long
 async def test_a_mac_fetches_an_image(tmp_path: Path) -> None:
     """It has the image of the registry then, and the VM that was made for it goes; one that cannot be chosen is not asked."""
     image = "ghcr.io/acme/mac:1"
@@ -130,6 +137,7 @@ async def test_a_mac_fetches_an_image(tmp_path: Path) -> None:
             await bench.vms.fetch(C, spec(image=image), host="mini1")
 
 
+@pytest.mark.long
 async def test_a_worker_is_paused(bench: OrchardBench) -> None:
     """A worker that is paused takes nothing new; one that is not there cannot be paused."""
     for paused in (True, False):
@@ -146,6 +154,7 @@ async def test_a_vm_that_fails_before_it_answers(bench: OrchardBench) -> None:
     assert failed.value.reason == "image_missing"
 
 
+@pytest.mark.long
 async def test_a_worker_that_is_lost(bench: OrchardBench) -> None:
     """Its VMs are told to have ended."""
     await bench.vms.start(A, spec())
@@ -161,6 +170,7 @@ async def some_turns(number: int) -> None:
 
 
 @pytest.mark.parametrize("removed", [False, True], ids=["broken off on the way", "while a VM is removed"])
+@pytest.mark.long
 async def test_a_shelf_that_is_taken_down(tmp_path: Path, *, removed: bool) -> None:
     """No process of any VM outlives it."""
     async with orchard_bench(tmp_path) as bench:
