@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from app.sandbox.server import free_port
+
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 15.0
 CADDY = ("caddy", "run", "--adapter", "caddyfile", "--config")
@@ -44,12 +46,6 @@ class Proxy:
             return connection.getresponse().status
         finally:
             connection.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

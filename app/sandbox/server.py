@@ -185,7 +185,12 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of loopback that nobody else is given for a minute, until its server listens on it.
+
+    A connection that was closed on its side keeps it: only who asks for this very port, as a server that may be
+    restarted does (``SO_REUSEADDR``), still gets it.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()), listener.accept()[0]:
+            pass
+        return int(listener.getsockname()[1])

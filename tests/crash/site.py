@@ -106,7 +106,7 @@ class Site:
     # -- our process -----------------------------------------------------------------------------
 
     async def start(self, extra: Mapping[str, str] | None = None) -> bool:
-        """Start a process and wait until it answers; False: it ended first."""
+        """Start a process and wait until it answers; False: it was killed first."""
         address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{address}"
         self.model.point_hook(f"{self.url}/webhooks/github")
@@ -115,6 +115,7 @@ class Site:
         self.process.start()
         await self.until(lambda: self.has_ended() or self._is_up(), START_SECONDS)
         if self.has_ended():
+            assert self.exit_code() == -signal.SIGKILL, f"it did not come up:\n{self.log()[-3000:]}"
             return False
         token = (self.place / "state" / "admin-token").read_text(encoding="ascii").strip()
         self._client.headers["authorization"] = f"Bearer {token}"
