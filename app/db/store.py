@@ -211,7 +211,7 @@ class Store:
 
         def work(connection: Connection) -> tuple[Runner, Runner]:
             before = load_runner(connection, name)
-            after = replace(advance(before, to, at=at, reason=reason), **changes)
+            after = advance(before, to, at=at, reason=reason, **changes)
             save_runner(connection, after)
             add_history(connection, after, before.state)
             return before, after

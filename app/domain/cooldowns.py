@@ -1,10 +1,10 @@
-"""How long to wait after a failure: capped exponential back-off with jitter."""
+"""How long to wait after a failure, capped exponential back-off with jitter, and whether that is over."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from app.domain.world import Cooldown
+from app.domain.world import Cooldown, World
 
 FIRST = timedelta(seconds=10)
 LONGEST = timedelta(minutes=15)
@@ -25,3 +25,8 @@ def after_failure(
     first, longest = LASTING.get(reason, (FIRST, LONGEST))
     wait = min(longest, first * 2 ** min(failures - 1, 10)) * (0.5 + jitter)
     return Cooldown(scope=scope, reason=reason, detail=detail, failures=failures, until=at + wait)
+
+
+def is_cooling(world: World, scope: str, now: datetime) -> bool:
+    """Whether *scope* must wait after a failure."""
+    return any(cooldown.scope == scope and cooldown.until > now for cooldown in world.cooldowns)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from app.domain.actions import DropGolden
+from app.domain.cooldowns import is_cooling
 from app.domain.images import LAUNCHING, current, is_outdated, is_remote, prepared
-from app.domain.line import is_cooling
 from app.domain.pools import Pool, Start
 from app.domain.runners import Purpose, Runner
 from app.domain.world import Cooldown, Golden, World

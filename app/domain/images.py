@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from app.domain.actions import Action, DropBase, PrepareImage, RefreshImage
-from app.domain.line import is_cooling
+from app.domain.cooldowns import is_cooling
 from app.domain.pools import Pool
 from app.domain.runners import RunnerState
 from app.domain.world import Base, World

@@ -34,13 +34,33 @@ class Unit:
         return self.demand.heads[min(self.index, len(self.demand.heads) - 1)]
 
 
+@dataclass(slots=True)
+class _Class:
+    """The waiting jobs of one pool and repository, and how many of them are handed out."""
+
+    pool: Pool
+    demand: Demand
+    route: Route
+    repository: str  # folded
+    taken: int = 0
+
+    @property
+    def is_left(self) -> bool:
+        return self.taken < self.demand.count
+
+    @property
+    def waits_since(self) -> datetime:
+        heads = self.demand.heads
+        return heads[min(self.taken, len(heads) - 1)].queued_at
+
+
 class Line:
     """Hands out units of demand in fair order; each is handed out once."""
 
     def __init__(self, world: World, now: datetime) -> None:
         self._world, self._now = world, now
-        self._taken: Counter[int] = Counter()
-        self._groups: list[tuple[Pool, Demand, Route]] = []
+        self._classes: list[_Class] = []
+        self._resting = frozenset(c.scope for c in world.cooldowns if c.until > now)
         self.blocked: dict[tuple[str, str], str] = {}
         self.unknown: set[Unknown] = set()
         for demand in world.demand:
@@ -53,12 +73,12 @@ class Line:
     @property
     def targets(self) -> frozenset[Target]:
         """Where the runners of waiting jobs will register."""
-        return frozenset(found.target for _, _, found in self._groups)
+        return frozenset(one.route.target for one in self._classes)
 
     @property
     def is_served(self) -> bool:
         """Whether every unit of demand that has a target is handed out."""
-        return not any(self._left(g) for g in range(len(self._groups)))
+        return not any(one.is_left for one in self._classes)
 
     def _join(self, demand: Demand) -> None:
         pool = self._world.pool(demand.pool)
@@ -66,7 +86,7 @@ class Line:
             return
         match route(pool, demand, self._world, self._now):
             case Route() as found:
-                self._groups.append((pool, demand, found))
+                self._classes.append(_Class(pool, demand, found, demand.repository.casefold()))
             case Blocked(why):
                 self.blocked[demand.pool, demand.repository] = why
             case Unknown() as unknown:
@@ -77,11 +97,10 @@ class Line:
 
         A registered one serves its class; one without identity serves whatever its pool needs first.
         """
+        fitting = [one for one in self._classes if one.pool.name == runner.pool and one.is_left]
         if runner.target is not None:
-            return self._take(
-                [g for g in self._fit(runner.pool) if self._groups[g][2].target == runner.target]
-            )
-        return self._take([g for g in self._fit(runner.pool) if self._may_mint(g)])
+            return self._take([one for one in fitting if one.route.target == runner.target])
+        return self._take([one for one in fitting if self._may_mint(one)])
 
     def take_new(self, launchable: frozenset[str]) -> Unit | None:
         """Take the unit that the next free slot should serve, from the pools that may launch now."""
@@ -94,59 +113,45 @@ class Line:
         """Whether a job waits for nothing but a slot, of the pools that may launch now."""
         return bool(self._new(launchable))
 
-    def _new(self, launchable: frozenset[str]) -> list[int]:
+    def _new(self, launchable: frozenset[str]) -> list[_Class]:
         return [
-            g
-            for g, (pool, _, _) in enumerate(self._groups)
-            if pool.name in launchable
-            and self._left(g)
-            and self._may_mint(g)
-            and (pool.max_runners is None or self._of_pool[pool.name] < pool.max_runners)
+            one
+            for one in self._classes
+            if one.pool.name in launchable
+            and one.is_left
+            and (one.pool.max_runners is None or self._of_pool[one.pool.name] < one.pool.max_runners)
+            and self._may_mint(one)
         ]
 
     def someone_else_waits(self, runner: Runner, launchable: frozenset[str]) -> bool:
         """Whether a job that *runner* cannot serve, but a new one could, still waits for a slot."""
         return bool(launchable) and any(
-            self._left(g)
-            and pool.name in launchable
-            and (pool.name, found.target) != (runner.pool, runner.target or found.target)
-            for g, (pool, _, found) in enumerate(self._groups)
+            one.is_left
+            and one.pool.name in launchable
+            and (one.pool.name, one.route.target) != (runner.pool, runner.target or one.route.target)
+            for one in self._classes
         )
 
-    def _fit(self, pool: str) -> list[int]:
-        return [g for g, (found, _, _) in enumerate(self._groups) if found.name == pool and self._left(g)]
-
-    def _left(self, g: int) -> bool:
-        return self._taken[g] < self._groups[g][1].count
-
-    def _may_mint(self, g: int) -> bool:
-        pool, demand, found = self._groups[g]
-        if is_cooling(self._world, f"class:{pool.name}:{found.target}", self._now):
+    def _may_mint(self, one: _Class) -> bool:
+        if self._resting and f"class:{one.pool.name}:{one.route.target}" in self._resting:
             return False
-        cap = pool.max_per_repository
-        return cap is None or self._share[demand.repository.casefold()] < cap
+        cap = one.pool.max_per_repository
+        return cap is None or self._share[one.repository] < cap
 
-    def _take(self, groups: list[int]) -> Unit | None:
-        g = min(groups, key=self._order, default=None)
-        if g is None:
+    def _take(self, classes: list[_Class]) -> Unit | None:
+        one = min(classes, key=self._order, default=None)
+        if one is None:
             return None
-        pool, demand, found = self._groups[g]
-        unit = Unit(pool, demand, found, self._taken[g])
-        self._taken[g] += 1
-        self._share[demand.repository.casefold()] += 1
+        unit = Unit(one.pool, one.demand, one.route, one.taken)
+        one.taken += 1
+        self._share[one.repository] += 1
         return unit
 
-    def _order(self, g: int) -> tuple[bool, datetime, int, int, datetime]:
-        pool, demand, _ = self._groups[g]
-        waits_since = demand.heads[min(self._taken[g], len(demand.heads) - 1)].queued_at
+    def _order(self, one: _Class) -> tuple[bool, datetime, int, int, datetime]:
+        waits_since = one.waits_since
         starving = self._now - waits_since >= STARVING
         first = waits_since if starving else self._now
-        return (not starving, first, -pool.priority, self._share[demand.repository.casefold()], waits_since)
-
-
-def is_cooling(world: World, scope: str, now: datetime) -> bool:
-    """Whether *scope* must wait after a failure."""
-    return any(c.scope == scope and c.until > now for c in world.cooldowns)
+        return (not starving, first, -one.pool.priority, self._share[one.repository], waits_since)
 
 
 def _counts(runner: Runner) -> bool:

@@ -1,8 +1,8 @@
 """What to do now: one function from what we see to what we do.
 
 ``plan`` looks at nothing and changes nothing. At most one action a runner: first the runners we have, in the
-order in which waiting jobs need them, then free slots for the jobs that are left, then orphans, images and the
-looks that are due.
+order in which waiting jobs need them, then free slots for the jobs that are left (``decide``, which is all that a forecast
+needs), then orphans, images and the looks that are due.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from app.domain.lifecycle import needs_unit, review, side_check
 from app.domain.line import Line, Unit
 from app.domain.looks import LATE_ARRIVAL, asking_at, due
 from app.domain.places import Room, reseated
-from app.domain.pools import Pool, Target
+from app.domain.pools import Pool
 from app.domain.runners import COMING, Purpose, Runner, RunnerState
 from app.domain.sweep import sweep
 from app.domain.warm import Spares
@@ -44,12 +44,25 @@ def plan(world: World, *, now: datetime) -> list[Action]:
     if reseat.slots and reseat.key not in world.in_hand:
         return [reseat]  # what is free is known in the pass after it
     line = Line(world, now)
+    return _startable(
+        [
+            *decide(world, line, now),
+            *sweep(world),
+            *images.to_do(world, now),
+            *goldens.to_drop(world),
+            *due(world, line, now),
+        ],
+        world,
+    )
+
+
+def decide(world: World, line: Line, now: datetime) -> list[Action]:
+    """Return what becomes of runners and slots."""
     units = supply(world, line, now)
     room = Room(world)
-    asking = asking_at(world, line)
     idle = line.is_served and not any(pool.min_ready for pool in world.pools)
     pools = frozenset[str]() if idle else launchable(world, now)
-    base = _due(world, asking, now)
+    base = _due(world, line, now)
     claims = _claims(world, line, room, pools, base) or _golden(world, room, now)
     claims += _pulls(world, room, now)
     wanting = frozenset(name for name in pools if _slot_for(name, world, room) is None)
@@ -68,27 +81,19 @@ def plan(world: World, *, now: datetime) -> list[Action]:
             pressed=runner.name in pressed,
             kept=runner.name in spares.kept,
             leaving=leaving.get(runner.name),
-            asking=asking,
+            asking=None if runner.serves_jobs else asking_at(world, line),
         )
         for runner in world.runners
     ]
     reviewed = [action for case in cases if (action := review(case)) is not None]
     checks = [look for case in cases if (look := side_check(case)) is not None]
-    actions = [
-        *reviewed,
-        *claims,
-        *kept,
-        *sweep(world),
-        *images.to_do(world, now),
-        *goldens.to_drop(world),
-        *checks,
-        *due(world, line, now),
-    ]
-    return _paced(_startable(actions, world), world)
+    return _paced(_startable([*reviewed, *claims, *kept, *checks], world), world)
 
 
 def _pressed(world: World, line: Line, wanting: frozenset[str], now: datetime) -> frozenset[str]:
     """Return the runners whose slot a job could use that they cannot serve; *wanting* are pools that have none for it."""
+    if not wanting:
+        return frozenset()
     waits = line.wants_a_slot(wanting)
     return frozenset(
         runner.name
@@ -103,13 +108,15 @@ def _pressed(world: World, line: Line, wanting: frozenset[str], now: datetime) -
 
 def _paced(actions: list[Action], world: World) -> list[Action]:
     """Leave out registrations beyond those that GitHub is asked for at a time; the others come as these are done."""
+    mints = [action for action in actions if isinstance(action, Mint)]
+    if not mints:
+        return actions
     under_way = sum(
         runner.state in {RunnerState.READY, RunnerState.REGISTERED}
         and runner.registration_id is None
         and runner.name in world.in_hand
         for runner in world.live
     )
-    mints = [action for action in actions if isinstance(action, Mint)]
     late = mints[max(0, MINTS_AT_ONCE - under_way) :]
     return [action for action in actions if action not in late] if late else actions
 
@@ -145,9 +152,10 @@ def launchable(world: World, now: datetime) -> frozenset[str]:
     return frozenset(pool.name for pool in world.pools if pool_hold_up(pool, world, now) is None)
 
 
-def _due(world: World, asking: Target | None, now: datetime) -> preparation.Need | None:
+def _due(world: World, line: Line, now: datetime) -> preparation.Need | None:
     """Return the base that may be prepared once there is a slot for it."""
-    return None if asking is None or hold_up(world, now) is not None else preparation.next_one(world, now)
+    found = preparation.next_one(world, now) if hold_up(world, now) is None else None
+    return None if found is None or asking_at(world, line) is None else found
 
 
 def _claims(

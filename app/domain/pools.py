@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 SYSTEMS = {
     "darwin": "macOS",
@@ -70,7 +70,7 @@ class Kind:
     labels: tuple[tuple[str, str], ...] = ()  # which it must carry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, so that what every pass asks for is worked out once
 class Pool:
     """One pool's configuration in force; frozen into every runner launched from it."""
 
@@ -109,13 +109,13 @@ class Pool:
         labels = (*usual, *self.labels) if self.default_labels else self.labels
         return tuple({label.casefold(): label for label in reversed(labels)}.values())[::-1]
 
-    @property
+    @cached_property
     def takes(self) -> Mapping[str, int]:
         """What each of its VMs takes of a host's room."""
         place = {MACOS_VM: 1} if self.kind.os == "darwin" else {}
         return place | dict(self.kind.resources)
 
-    @property
+    @cached_property
     def wants(self) -> Mapping[str, str]:
         """What a host must be to get its VMs."""
         labels = {f"label:{name}": value for name, value in self.kind.labels}
@@ -143,18 +143,18 @@ class Pool:
     def suits(self, labels: Iterable[str]) -> bool:
         """Whether its runners carry every one of *labels*, and there is at least one."""
         wanted = frozenset(label.casefold() for label in labels)
-        return bool(wanted) and wanted <= _folded(self)
+        return bool(wanted) and wanted <= self.folded_labels
 
-
-@lru_cache(maxsize=256)
-def _folded(pool: Pool) -> frozenset[str]:
-    return frozenset(label.casefold() for label in pool.runner_labels)
+    @cached_property
+    def folded_labels(self) -> frozenset[str]:
+        """Its runners' labels, whose case does not matter."""
+        return frozenset(label.casefold() for label in self.runner_labels)
 
 
 def pool_for(labels: Sequence[str], repository: str, pools: Iterable[Pool]) -> Pool | None:
     """Return the one pool a job is demand of: the fewest labels that suffice, then priority, then name."""
     fitting = [pool for pool in pools if pool.suits(labels) and pool.serves(repository)]
-    return min(fitting, key=lambda p: (len(_folded(p)), -p.priority, p.name), default=None)
+    return min(fitting, key=lambda p: (len(p.folded_labels), -p.priority, p.name), default=None)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from app.domain.cooldowns import is_cooling
 from app.domain.images import is_outdated, prepared
-from app.domain.line import is_cooling
 from app.domain.pools import Pool
 from app.domain.runners import Purpose, Runner
 from app.domain.versions import URGENT, held, is_older

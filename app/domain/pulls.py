@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.domain.cooldowns import is_cooling
 from app.domain.images import is_remote
-from app.domain.line import is_cooling
 from app.domain.places import suits
 from app.domain.pools import Pool, host_of
 from app.domain.runners import Purpose, Runner

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from app.domain.pools import Pool, Start, Target
 
@@ -178,12 +179,12 @@ class Runner:
         return None if limit is None else self.since + limit
 
 
-def advance(runner: Runner, to: RunnerState, *, at: datetime, reason: str) -> Runner:
-    """Return *runner* in state *to* since *at*, or raise InvalidTransition."""
+def advance(runner: Runner, to: RunnerState, *, at: datetime, reason: str, **changes: Any) -> Runner:
+    """Return *runner* in state *to* since *at*, with other *changes* of its fields, or raise InvalidTransition."""
     if to not in TRANSITIONS[runner.state]:
         msg = f"{runner.name}: {runner.state} cannot become {to}"
         raise InvalidTransition(msg)
-    return replace(runner, state=to, since=at, reason=reason)
+    return replace(runner, state=to, since=at, reason=reason, **changes)
 
 
 def hold(runner: Runner, span: timedelta, *, now: datetime) -> Runner:

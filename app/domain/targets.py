@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from app.domain.pools import Pool, Scope, Target
 from app.domain.world import Demand, GroupLook, RunnerGroup, World
@@ -42,8 +43,8 @@ class Unknown:
 
 def route(pool: Pool, demand: Demand, world: World, now: datetime) -> Route | Blocked | Unknown:
     """Return where *pool*'s runners for the demand's repository register."""
-    owner, _, name = demand.repository.partition("/")
-    here = Route(Target(owner, name))
+    here = _at(demand.repository)
+    owner = here.target.owner
     scope = pool.effective_scope
     if scope is Scope.REPOSITORY:
         return here
@@ -59,6 +60,12 @@ def route(pool: Pool, demand: Demand, world: World, now: datetime) -> Route | Bl
     if look is None or now - look.at > GROUP_LOOK_LASTS:
         return Unknown(owner, pool.runner_group)
     return _by_group(pool, demand, look, owner, here)
+
+
+@lru_cache(maxsize=4096)
+def _at(repository: str) -> Route:
+    owner, _, name = repository.partition("/")
+    return Route(Target(owner, name))
 
 
 def _by_group(pool: Pool, demand: Demand, look: GroupLook, owner: str, here: Route) -> Route | Blocked:

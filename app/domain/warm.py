@@ -40,6 +40,8 @@ class Spares:
     def of(cls, world: World, served: Iterable[str], now: datetime) -> Spares:
         """Return them; *served* are the runners that a job needs."""
         spare = [runner for runner in world.live if _is_spare(runner, world) and runner.name not in served]
+        if not spare:
+            return cls()
         spare.sort(key=lambda runner: (runner.created_at, runner.name))
         up = [runner for runner in spare if runner.state is RunnerState.READY]
         stale = {runner.name: why for runner in up if (why := _why_stale(runner, world, now))}
@@ -98,15 +100,17 @@ def claims(world: World, spares: Spares, room: Room, launchable: frozenset[str])
 
     The pools take turns, those of the highest priority first. Takes the slots out of *room*.
     """
+    keeping = [pool for pool in world.pools if pool.min_ready and pool.name in launchable]
+    if not keeping:
+        return []
     live = Counter(runner.pool for runner in world.live if runner.serves_jobs)
     there = Counter({pool.name: spares.count(pool.name) for pool in world.pools})
     found: list[Claim] = []
     while True:
         wanting = [
             pool
-            for pool in world.pools
-            if pool.name in launchable
-            and there[pool.name] < pool.min_ready
+            for pool in keeping
+            if there[pool.name] < pool.min_ready
             and (pool.max_runners is None or live[pool.name] < pool.max_runners)
             and room.slot_for(pool)
         ]
@@ -124,6 +128,8 @@ def renewed(
     world: World, spares: Spares, claimed: Iterable[str], launchable: frozenset[str]
 ) -> dict[str, str]:
     """Return the stale runners that go now, and why; *claimed* are the pools that claim a slot for a new one."""
+    if not spares.old:
+        return {}
     going = {
         runner.name: spares.stale[runner.name] for runner in spares.old if runner.name not in spares.kept
     }
@@ -150,10 +156,12 @@ def yielding(
     *wanting* are the pools that may launch and have no slot. What is being removed makes room, too, and so do those in
     *making*, which yield before any spare does. Takes the jobs out of *line*, and what they will get out of *room*.
     """
+    givers, going = spares.givers(), dict[str, str]()
+    if not givers:
+        return going
     for runner in world.live:
         if runner.state is RunnerState.STOPPING or runner in making:
             room.give_back(runner.slot, runner.spec)
-    givers, going = spares.givers(), dict[str, str]()
 
     def giver(pool: Pool, but: str = "") -> Runner | None:
         return next((r for r in givers if r.pool != but and room.fits_without(r, pool)), None)

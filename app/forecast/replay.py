@@ -1,9 +1,10 @@
 """A history once more, through the plan that decides in earnest, on a clock that jumps from event to event.
 
 Jobs come when they came and run as long as they ran; VMs, GitHub and everything between take the times they are said to
-take, and nothing fails. What becomes of it is up to :func:`app.domain.plan.plan`, which is asked after an event as the
-reconciler asks it, of a World in which every look is up to date. It is not asked where it has no choice: a slot that is taken
-gets its VM, a job that runs is believed, a VM whose job is over is removed, and GitHub is asked about a job beside the boot.
+take, and nothing fails. What becomes of it is up to :func:`app.domain.plan.decide`, which is asked after an event as the
+reconciler asks it with the rest of the plan, of a World in which every look is up to date. It is not asked where it has no
+choice: a slot that is taken gets its VM, a job that runs is believed, a VM whose job is over is removed, and GitHub is asked
+about a job beside the boot.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import Any
 from app.domain import actions as do
 from app.domain.jobs import Job
 from app.domain.lifecycle import PRESSED_IDLE
+from app.domain.line import Line
 from app.domain.looks import SETTLED
-from app.domain.plan import plan
+from app.domain.plan import decide
 from app.domain.pools import MACOS_VM, Names, Target
 from app.domain.runners import Runner, RunnerState, advance
 from app.domain.world import (
@@ -218,8 +220,8 @@ class _Replay:
         self._turn()
 
     def _move(self, name: str, to: RunnerState, reason: str, **changes: Any) -> None:
-        moved = advance(self._runners[name], to, at=self._now, reason=reason)
-        self._runners[name] = replace(moved, **changes) if changes else moved
+        moved = advance(self._runners[name], to, at=self._now, reason=reason, **changes)
+        self._runners[name] = moved
         if to is RunnerState.READY or to is RunnerState.IDLE:
             self._look_again(name, moved.deadline())
         if to is RunnerState.IDLE:
@@ -253,8 +255,8 @@ class _Replay:
     def _pass(self) -> None:
         changed = True
         while changed:
-            actions = plan(self._world(), now=self._now)
-            done = [self._perform(action) for action in actions]
+            world = self._world()
+            done = [self._perform(action) for action in decide(world, Line(world, self._now), self._now)]
             changed = any(done) and self._is_open()
 
     def _perform(self, action: do.Action) -> bool:
