@@ -21,7 +21,7 @@ run: $(VENV)/run ## Run the service from .env and cidermill.toml
 	$(BIN)/cidermill serve
 
 test: $(VENV)/dev ## Run the tests, on every core
-	$(BIN)/python -m pytest -q -n logical --dist worksteal
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 check: $(VENV)/dev ## Format, lint, types, import layers, scripts, docs
 	$(BIN)/ruff format --check .

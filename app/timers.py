@@ -1,18 +1,23 @@
 """The timers: they ring the bell, ask GitHub now and then who we are, and forget what is too old.
 
 They decide nothing. APScheduler drops a run that comes too late unless it is told otherwise, and skips one that
-comes while its predecessor runs, which is what is wanted here.
+comes while its predecessor runs, which is what is wanted here. It counts by the wall clock: where that is set back by eight
+hours it would be silent for as long, and where it is set ahead by months it would count each ring that was skipped. So somebody
+else watches that clock, by the event loop's own.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from app.api.context import Health
+from app.clock import utcnow
 from app.db.store import Store
 from app.ports import GitHubRefused, OutsideError, VMBackend
 from app.reconcile import Reconciler
@@ -23,6 +28,8 @@ BELL = timedelta(seconds=5)  # deadlines are tens of seconds and more
 IDENTITY = timedelta(minutes=1)
 IDENTITY_LASTS = timedelta(hours=1)
 RETENTION = timedelta(hours=1)
+WATCH = timedelta(seconds=1)
+JUMP = timedelta(seconds=3)  # of the wall clock, in that time
 
 
 class Timers:
@@ -48,12 +55,12 @@ class Timers:
 
     def start(self, identify: Callable[[], Awaitable[str]]) -> None:
         """Begin; *identify* asks GitHub who we are."""
-        now = self._clock()
-        add = self._scheduler.add_job
-        add(self._bell, "interval", seconds=BELL.total_seconds())
-        add(self._identify, "interval", [identify], seconds=IDENTITY.total_seconds(), next_run_time=now)
-        add(self._forget, "interval", seconds=RETENTION.total_seconds(), next_run_time=now)
+        self.every(BELL, self._bell)
+        self.every(IDENTITY, partial(self._identify, identify))
+        self.every(RETENTION, self._forget)
         self._scheduler.start()
+        self._do_all()
+        self._watch(_wall_ahead())
 
     def every(self, span: timedelta, work: Callable[[], Awaitable[None]]) -> None:
         """Do *work* every *span* from now on; where it fails, that is logged and it is tried again."""
@@ -61,7 +68,20 @@ class Timers:
 
     def stop(self) -> None:
         """End; a job under way is cancelled."""
+        self._watching.cancel()
         self._scheduler.shutdown(wait=False)
+
+    def _watch(self, before: timedelta) -> None:
+        """Where the wall clock was set, or the Mac slept, do everything at once and count from there."""
+        ahead = _wall_ahead()
+        if abs(ahead - before) >= JUMP:
+            self._do_all()
+        loop = asyncio.get_running_loop()
+        self._watching = loop.call_later(WATCH.total_seconds(), self._watch, ahead)
+
+    def _do_all(self) -> None:
+        for job in self._scheduler.get_jobs():
+            job.modify(next_run_time=utcnow())
 
     async def _bell(self) -> None:
         # A coroutine, or the scheduler would ring from a thread of its own.
@@ -90,3 +110,8 @@ class Timers:
         self._vms.forget(before)
         if forgotten:
             log.info("forgotten", rows=forgotten)
+
+
+def _wall_ahead() -> timedelta:
+    """Return how far the wall clock is ahead of the event loop's: always the same, until it is set."""
+    return utcnow() - datetime.fromtimestamp(asyncio.get_running_loop().time(), UTC)

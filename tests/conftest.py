@@ -24,6 +24,11 @@ def pytest_configure() -> None:
     os.umask(0o077)  # the files that tests write hold secrets, and those must be their owner's alone
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many tests run side by side: one more than there are cores, since many wait for other processes."""
+    return (os.cpu_count() or 1) + 1
+
+
 @dataclass(slots=True)
 class Clock:
     """A clock that a test sets."""

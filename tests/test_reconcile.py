@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -327,17 +328,16 @@ async def test_orphans_go_when_seen_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "after",
+    ("after", "every"),
     [
-        pytest.param(False, id="before a call"),
-        pytest.param(True, id="after its effect", marks=pytest.mark.long),
+        pytest.param(False, 2, id="before every other call"),
+        pytest.param(False, 1, id="before a call", marks=pytest.mark.long),
+        pytest.param(True, 1, id="after its effect", marks=pytest.mark.long),
     ],
 )
-async def test_crash_between_any_two_steps(tmp_path: Path, after: bool) -> None:
+async def test_crash_between_any_two_steps(tmp_path: Path, after: bool, every: int) -> None:
     """Wherever our process ends, the next one goes on: the job is done, by one runner or the next, and nothing is left."""
-    n = 0
-    while True:
-        n += 1
+    for n in count(1, every):
         async with a_site(tmp_path / str(n), seed=n) as site:
             fuse = Fuse(at=n, after=after)
             site.start(fuse)

@@ -30,8 +30,15 @@ async def test_a_mint_that_must_wait(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("away", [False, True], ids=["before our eyes", "while we are away"])
-@pytest.mark.parametrize("hours", [8, -8])
+@pytest.mark.parametrize(
+    ("hours", "away"),
+    [
+        pytest.param(8, True, id="ahead while we are away"),
+        pytest.param(-8, False, id="back before our eyes"),
+        pytest.param(8, False, id="ahead before our eyes", marks=pytest.mark.long),
+        pytest.param(-8, True, id="back while we are away", marks=pytest.mark.long),
+    ],
+)
 async def test_the_clock_jumps(tmp_path: Path, hours: int, *, away: bool) -> None:
     """A Mac that slept, or whose clock was set: the job that runs goes on, and the next one is served."""
     async with a_site(tmp_path, slots=1) as site:

@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,11 @@ async def started(
         yield client
 
 
+async def is_ready(client: httpx.AsyncClient) -> bool:
+    """Whether the first pass is over, and nothing keeps it from work."""
+    return (await client.get("/readyz")).status_code == 200
+
+
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for what the loop brings about by itself."""
     async with asyncio.timeout(20):
@@ -84,11 +90,7 @@ async def test_from_webhook_to_registration(tmp_path: Path) -> None:
 
         assert (await client.post("/webhooks/github", content=BODY, headers=signed(BODY))).status_code == 202
         await until(is_registered)
-
-        async def is_ready() -> bool:
-            return (await client.get("/readyz")).status_code == 200
-
-        await until(is_ready)
+        await until(partial(is_ready, client))
 
 
 async def test_what_outlives_a_restart(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from app.api.bodies import MAX_BODY
 from app.api.guard import HEADERS
 from tests.api.conftest import SECRET, TOKEN, a_payload, signed
-from tests.api.test_composition import started
+from tests.api.test_composition import is_ready, started, until
 
 EXAMPLES = settings(
     max_examples=50, deadline=None, database=None, print_blob=True, suppress_health_check=list(HealthCheck)
@@ -73,6 +74,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
     with asyncio.Runner() as runner:
         context = started(folder)
         client = runner.run(context.__aenter__())
+        runner.run(until(partial(is_ready, client)))
         yield Open(client, runner.run, folder / "cidermill.db")
         runner.run(context.__aexit__(None, None, None))
 
