@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,11 @@ def pytest_configure() -> None:
     # Said once, no loop is made by merely asking for one (Python < 3.14), which nobody would close.
     asyncio.set_event_loop(None)
     os.umask(0o077)  # the files that tests write hold secrets, and those must be their owner's alone
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # thousands of tests, which live as long as the run: they need not be looked through again and again
 
 
 def pytest_xdist_auto_num_workers() -> int:

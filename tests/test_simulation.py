@@ -58,7 +58,7 @@ async def test_a_storm(tmp_path: Path, seed: int | None, hours: float) -> None:
 
 def test_a_story_is_its_seed() -> None:
     """Told by two processes, whose hashes differ, it is the same call by call."""
-    program = (sys.executable, "-m", "tests.simulation", "--seeds", "7", "--hours", "0.05")
+    program = (sys.executable, "-m", "tests.simulation", "--seeds", "7", "--hours", "0.02")
     told = []
     with ExitStack() as stack:
         for hashes in ("1", "2"):
@@ -137,6 +137,7 @@ def unasking(verb: str, call: Call) -> Call:
             BUSY_OPERATOR,
             1,
             id="a runner is destroyed and GitHub was not asked",
+            marks=LONG,
         ),
     ],
 )
