@@ -27,8 +27,8 @@ from app.notify import WAITING, Notifier, Receiver
 from tests.api.conftest import HostWithLogs, SmallGitHub
 from tests.api.test_composition import RunningClock, some_settings
 from tests.builders import NOW, a_demand, a_head, a_world, ago, an_event
+from tests.configuring import problems
 from tests.conftest import Clock
-from tests.test_settings import problems
 
 SECRET = "correct-horse-battery"
 URL = "https://hooks.example.org/T0KEN-in-the-path"
