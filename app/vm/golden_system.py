@@ -12,7 +12,7 @@ import platform
 import shutil
 from pathlib import Path
 
-from app.vm import guest
+from app.vm import settling
 from app.vm.command import FLAGS, Tart
 
 
@@ -30,7 +30,7 @@ class System:
         if program is None or program != self._seen:
             self._version = await self._tart.version()
             self._seen = program
-        ours = hashlib.sha256(guest.script("settle.sh").encode()).hexdigest()[:8]
+        ours = hashlib.sha256(settling.settle_input()).hexdigest()[:8]
         host = f"macOS {platform.mac_ver()[0]} {os.uname().version}"
         return f"tart {self._version} {' '.join(FLAGS)}, {host}, {ours}"
 

@@ -55,6 +55,11 @@ def setup_command(name: str, spec: Pool, now: datetime) -> tuple[str, ...]:
     return ("/bin/sh", "-s", "--", name, spec.runner_dir, str(int(now.timestamp())), stamp)
 
 
+def image_input(name: str) -> bytes:
+    """Return a script that is run in a guest of which clones are made, whole."""
+    return _whole(script("image.sh"), script(name))
+
+
 def setup_input(spec: Pool, *, attended: bool = False, seed: bytes = b"") -> bytes:
     """Return the script that prepares a guest, with the files it installs and the pool's rule for jobs.
 
@@ -67,9 +72,13 @@ def setup_input(spec: Pool, *, attended: bool = False, seed: bytes = b"") -> byt
     if attended:
         files["attended"] = ("", "0644")
     blocks = [f"install_file {name} {mode} <<'{END}'\n{text}{END}\n" for name, (text, mode) in files.items()]
-    # In braces, so that the shell has read all of it before the first command could eat the rest.
     waking = [f"seed={seed.hex()}\n", script("wake.sh")] if seed else []
-    return "".join(["{\n", script("setup.sh"), *waking, *blocks, "finish\n}\n"]).encode("ascii")
+    return _whole(script("setup.sh"), *waking, *blocks, "finish\n")
+
+
+def _whole(*parts: str) -> bytes:
+    # In braces, so that the shell has read all of it before the first command could eat the rest.
+    return "".join(["{\n", *parts, "}\n"]).encode("ascii")
 
 
 def _patterns(repositories: Sequence[str]) -> str:

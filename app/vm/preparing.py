@@ -11,7 +11,7 @@ import re
 from app.domain.pools import Pool
 from app.ports import Package, VMError
 from app.vm.causes import GUEST_SILENT
-from app.vm.guest import REFUSED, script
+from app.vm.guest import REFUSED, image_input
 
 ARCHIVE, SCRIPT = "actions-runner.tar.gz", "prepare"  # names in the shared directory
 NO_SCRIPT = "-"
@@ -35,7 +35,7 @@ def install_command(spec: Pool, package: Package) -> tuple[str, ...]:
 
 def install_input() -> bytes:
     """Return the script that puts the runner in its place."""
-    return script("install-runner.sh").encode("ascii")
+    return image_input("install-runner.sh")
 
 
 def check_installed(output: str) -> None:
@@ -70,7 +70,7 @@ def finish_command(spec: Pool, package: Package) -> tuple[str, ...]:
 
 def finish_input() -> bytes:
     """Return the script that warms the runner up, tidies, and shuts the guest down."""
-    return script("finish-base.sh").encode("ascii")
+    return image_input("finish-base.sh")
 
 
 def check_finished(output: str) -> None:

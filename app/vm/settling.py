@@ -10,7 +10,7 @@ import re
 from app.domain.pools import Pool
 from app.ports import VMError
 from app.vm.causes import GUEST_SILENT
-from app.vm.guest import REFUSED, script
+from app.vm.guest import REFUSED, image_input
 
 SETTLED = re.compile(r"^cidermill-settled$", re.MULTILINE)
 
@@ -22,7 +22,7 @@ def settle_command(spec: Pool) -> tuple[str, ...]:
 
 def settle_input() -> bytes:
     """Return the script that warms the runner up and removes what clones must not share."""
-    return script("settle.sh").encode("ascii")
+    return image_input("settle.sh")
 
 
 def check_settled(output: str) -> None:
