@@ -28,7 +28,7 @@ BELL = timedelta(seconds=5)  # deadlines are tens of seconds and more
 IDENTITY = timedelta(minutes=1)
 IDENTITY_LASTS = timedelta(hours=1)
 RETENTION = timedelta(hours=1)
-WATCH = timedelta(seconds=1)
+WATCH = timedelta(seconds=4)  # mostly before the next bell; more often would show in what idling costs
 JUMP = timedelta(seconds=3)  # of the wall clock, in that time
 
 
