@@ -102,6 +102,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # an address that is none is told so, and nobody is sent elsewhere
     )
     guard(app, hosts)
     for router in ROUTERS:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.api.bodies import MAX_BODY
@@ -195,6 +195,7 @@ name = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=80
 
 
 @EXAMPLES
+@example(method="GET", path="jobs/{}", words=("/", ""), token="", origin="http://localhost", body=b"")
 @given(
     method=st.sampled_from(["GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "PATCH"]),
     path=st.sampled_from(["", "jobs", "jobs/{}", "runners/{}", "runners/{}/logs", "{}", "jobs?{}={}", "jobs?cursor={}",
