@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from app.sandbox.host import ModelHost
 from app.sandbox.image import install, make_image
 from app.sandbox.orchard.server import shelf
 from app.sandbox.runner import runner_archive
+from app.sandbox.tart import faults
 from app.vm.command import Tart
 from app.vm.locks import owner_of
 from app.vm.orchard.backend import Limits, OrchardBackend
@@ -55,9 +55,9 @@ class Bench:
         self.ended: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         vms.on_end(lambda name, ending: self.ended.put_nowait((name, ending)))
 
-    def fault(self, kind: str, **settings: object) -> None:
+    def fault(self, kind: str, **settings: Any) -> None:
         if self.home is not None:
-            (self.home / "faults.json").write_text(json.dumps({"faults": [{"fault": kind, **settings}]}))
+            faults.write(self.home, faults.Fault(kind, **settings))
 
     def spec(self) -> Pool:
         return spec(kind=self.kind)

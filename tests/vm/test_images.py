@@ -16,6 +16,7 @@ from app.domain.pools import Names
 from app.domain.world import Base, HostLook
 from app.ports import VMError
 from app.sandbox.image import install, make_image
+from app.sandbox.tart import faults
 from app.vm.command import Tart
 from app.vm.tart import TartBackend
 from tests.builders import a_pool
@@ -43,7 +44,7 @@ class Host:
         make_image(self.place / "tart", name, {"run.sh": (RUN_SH.format(text), 0o755)}, oci=True)
 
     def fault(self, kind: str) -> None:
-        (self.place / "tart" / "faults.json").write_text(json.dumps({"faults": [{"fault": kind}]}))
+        faults.write(self.place / "tart", faults.Fault(kind))
 
     def cached(self) -> set[str]:
         return {entry.name for entry in (self.place / "tart/cache/OCIs/ghcr.io/acme/macos").iterdir()}
